@@ -1,0 +1,1 @@
+"""Frozen values and pure rules that every room shares: no I/O, no clock, no wire types."""
