@@ -1,0 +1,50 @@
+"""The CRI messages are the wire's, and the generated code is that of the sources."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from google.protobuf import descriptor_pb2
+
+from cri_dockerd_py._generated.runtime_v1 import api_pb2
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+REFERENCE = REPOSITORY / "proto" / "reference" / "cri.binpb"
+
+
+def reference_file() -> descriptor_pb2.FileDescriptorProto:
+    """Return the description of the wire that all CRI programs agree on."""
+    files = descriptor_pb2.FileDescriptorSet.FromString(REFERENCE.read_bytes()).file
+    assert [file.package for file in files] == ["runtime.v1"]
+    return files[0]
+
+
+def our_file() -> descriptor_pb2.FileDescriptorProto:
+    """Return the description that the generated module carries."""
+    described = descriptor_pb2.FileDescriptorProto()
+    api_pb2.DESCRIPTOR.CopyToProto(described)
+    return described
+
+
+def by_name(items: object) -> dict[str, str]:
+    """Return {name: full text of the description}, so that a difference shows by itself."""
+    return {item.name: str(item) for item in items}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", ["message_type", "enum_type", "service"])
+def test_descriptors_equal_the_reference(kind: str) -> None:
+    reference, ours = reference_file(), our_file()
+    assert ours.package == reference.package
+    assert ours.syntax == reference.syntax
+    assert by_name(getattr(ours, kind)) == by_name(getattr(reference, kind))
+    assert len(getattr(ours, kind)) > 0
+
+
+def test_generated_code_is_current() -> None:
+    check = subprocess.run(
+        [sys.executable, str(REPOSITORY / "proto" / "generate.py"), "--check"], capture_output=True, text=True
+    )
+    assert check.returncode == 0, f"run `make proto`:\n{check.stdout}{check.stderr}"
