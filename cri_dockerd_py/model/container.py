@@ -82,7 +82,7 @@ class ContainerMetadata:
 
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
-    """What CreateContainer asked for. `envs` keep their order; values are bytes on the wire and text with surrogates here."""
+    """What CreateContainer asked for. `envs` keep their order; bytes that are not UTF-8 are surrogate-escaped."""
 
     metadata: ContainerMetadata
     image: ImageSpec

@@ -1,4 +1,4 @@
-"""Object ids: opaque to callers, 64 lower-case hex digits for sandboxes and containers (cri-behaviours GEN-08 to GEN-10)."""
+"""Object ids: opaque to callers; 64 lower-case hex digits for sandboxes and containers (GEN-08 to GEN-10)."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def resolve_prefix(kind: str, prefix: str, known: Iterable[str]) -> str:
     if not matches:
         raise NotFound(f"{kind} {prefix!r} not found")
     if len(matches) > 1:
-        raise InvalidArgument(f"{kind} id {prefix!r} is ambiguous: {len(matches)} objects start with it; give more digits")
+        raise InvalidArgument(f"{kind} id {prefix!r} is ambiguous: it begins {len(matches)} ids; give more digits")
     return matches[0]
