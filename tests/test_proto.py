@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from google.protobuf import descriptor_pb2
+from google.protobuf.message import Message
 
 from cri_dockerd_py._generated.runtime_v1 import api_pb2
 
@@ -29,9 +31,20 @@ def our_file() -> descriptor_pb2.FileDescriptorProto:
     return described
 
 
-def by_name(items: object) -> dict[str, str]:
-    """Return {name: full text of the description}, so that a difference shows by itself."""
-    return {item.name: str(item) for item in items}  # type: ignore[attr-defined]
+def wire_only(described: Message) -> str:
+    """Return the description's text without options and JSON names, which are not on the wire."""
+    for field, value in described.ListFields():
+        if field.name in ("options", "json_name"):
+            described.ClearField(field.name)
+        elif field.type == field.TYPE_MESSAGE:
+            for nested in value:
+                wire_only(nested)
+    return str(described)
+
+
+def by_name(items: Iterable[Message]) -> dict[str, str]:
+    """Return {name: text of the description}, so that a difference shows by itself."""
+    return {item.name: wire_only(item) for item in items}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("kind", ["message_type", "enum_type", "service"])
