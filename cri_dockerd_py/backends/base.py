@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-from cri_dockerd_py.model.container import ContainerRecord, ContainerSpec, ContainerUser
+from cri_dockerd_py.model.container import ContainerRecord, ContainerSpec
 from cri_dockerd_py.model.image import FilesystemUsage, ImageRecord, RegistryAuth
 from cri_dockerd_py.model.node import EngineInfo
 from cri_dockerd_py.model.resources import Resources
@@ -30,14 +30,15 @@ class CreatedSandbox:
 
 @dataclass(frozen=True, slots=True)
 class CreatedContainer:
-    """A container that exists on the engine and does not run yet, and what the engine decided about it."""
+    """A container that exists on the engine and does not run yet.
+
+    `image_ref` and `image_name` are what status shows for its image (CST-03); `stop_signal` is a CRI Signal number.
+    """
 
     id: str
     created_at_ns: int
-    image_id: str
     image_ref: str
     image_name: str
-    user: ContainerUser | None
     stop_signal: int
     writable_layer_path: str = ""
 
@@ -187,8 +188,13 @@ class ContainerRuntime(ABC):
     """Containers' life."""
 
     @abstractmethod
-    async def create(self, spec: ContainerSpec, sandbox: SandboxRecord, *, log_path: str) -> CreatedContainer:
-        """Make the container; `log_path` is absolute, or empty when its output is to be discarded."""
+    async def create(
+        self, spec: ContainerSpec, image: ImageRecord, sandbox: SandboxRecord, *, log_path: str
+    ) -> CreatedContainer:
+        """Make the container from `image`; `log_path` is absolute, or empty when its output is to be discarded.
+
+        Mounts of images have `image.image_ref` filled with the id of the image to mount.
+        """
 
     @abstractmethod
     async def start(self, container_id: str) -> StartedProcess:
@@ -294,10 +300,3 @@ class Engine:
     images: ImageStore
     events: EventSource
 
-
-@dataclass(frozen=True, slots=True)
-class SpecRecords:
-    """Specs that this service has itself recorded, by object id; they win over what an engine's object can tell."""
-
-    sandboxes: Mapping[str, SandboxSpec] = field(default_factory=dict)
-    containers: Mapping[str, ContainerSpec] = field(default_factory=dict)
