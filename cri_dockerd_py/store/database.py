@@ -1,0 +1,100 @@
+"""The database file: schema, versions, and one thread that owns the connection.
+
+WAL with `synchronous=NORMAL` survives a kill of the process at any instant; after a power cut the last moments may
+be missing, which loses no running pod, as nothing runs then. Deleting the file loses no running pod either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from cri_dockerd_py.errors import Internal
+
+Result = TypeVar("Result")
+
+#: One entry per schema version, applied in order; never edit an entry that was released.
+_MIGRATIONS = (
+    """
+    CREATE TABLE intents (
+        id INTEGER PRIMARY KEY, kind TEXT NOT NULL, object_id TEXT NOT NULL DEFAULT '', payload TEXT NOT NULL);
+    CREATE TABLE sandboxes (
+        id TEXT PRIMARY KEY, engine TEXT NOT NULL, created_at_ns INTEGER NOT NULL, spec TEXT NOT NULL);
+    CREATE TABLE containers (
+        id TEXT PRIMARY KEY, sandbox_id TEXT NOT NULL, engine TEXT NOT NULL, record TEXT NOT NULL);
+    CREATE TABLE attachments (sandbox_id TEXT PRIMARY KEY, netns_path TEXT NOT NULL, request TEXT NOT NULL);
+    """,
+)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    path.chmod(0o600)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA cache_size=-512")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(_MIGRATIONS):
+        raise Internal(f"{path} was written by a newer version (schema {version}); install that version again")
+    for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
+        connection.executescript(f"BEGIN; {script} PRAGMA user_version={number}; COMMIT;")
+    return connection
+
+
+def _set_aside(path: Path) -> None:
+    """Rename a damaged database, so that a node comes up without it; nothing that runs depends on it."""
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").rename(f"{path}{suffix}.damaged")
+
+
+class Database:
+    """Runs functions on the connection in its own thread, each in one transaction."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._connection: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        """Open or create the file; a damaged one is set aside."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+
+    def _open(self) -> None:
+        try:
+            self._connection = _open(self.path)
+        except sqlite3.DatabaseError:
+            _set_aside(self.path)
+            self._connection = _open(self.path)
+
+    async def run(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Return `function(connection)`; all that it writes is committed together, or nothing is."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, function)
+
+    def _transact(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
+        if self._connection is None:
+            raise Internal(f"the database {self.path} is not open")
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = function(self._connection)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        return result
+
+    async def close(self) -> None:
+        """Close the file after what was queued before."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

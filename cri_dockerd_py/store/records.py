@@ -1,0 +1,231 @@
+"""Rows as values: intents, recorded specs, network attachments."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from cri_dockerd_py.model.container import ContainerSpec, ContainerUser
+from cri_dockerd_py.model.resources import Resources
+from cri_dockerd_py.model.sandbox import SandboxSpec
+from cri_dockerd_py.store.database import Database
+
+
+class IntentKind(Enum):
+    """What was begun and may be half done."""
+
+    RUN_SANDBOX = "run_sandbox"
+    CREATE_CONTAINER = "create_container"
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """Something that was begun. `object_id` is empty until the engine has given one."""
+
+    id: int
+    kind: IntentKind
+    object_id: str
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateIntent:
+    """Payload of CREATE_CONTAINER."""
+
+    sandbox_id: str
+    spec: ContainerSpec
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSandbox:
+    """A sandbox as it was asked for."""
+
+    id: str
+    engine: str
+    created_at_ns: int
+    spec: SandboxSpec
+
+
+@dataclass(frozen=True, slots=True)
+class StoredContainer:
+    """A container as it was asked for, and what happened to it that its engine does not know."""
+
+    id: str
+    sandbox_id: str
+    engine: str
+    spec: ContainerSpec
+    resources: Resources
+    image_id: str
+    image_ref: str
+    image_name: str
+    stop_signal: int = 0
+    user: ContainerUser | None = None
+    start_error: str = ""
+    failed_at_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A sandbox's place on the pod network: on record from before CNI ADD until after CNI DEL."""
+
+    sandbox_id: str
+    netns_path: str
+    spec: SandboxSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The whole database, as read at start."""
+
+    intents: tuple[Intent, ...] = ()
+    sandboxes: Mapping[str, StoredSandbox] = field(default_factory=dict)
+    containers: Mapping[str, StoredContainer] = field(default_factory=dict)
+    attachments: Mapping[str, Attachment] = field(default_factory=dict)
+
+
+Value = TypeVar("Value")
+
+_SANDBOX_SPEC: TypeAdapter[SandboxSpec] = TypeAdapter(SandboxSpec)
+_CREATE_INTENT: TypeAdapter[CreateIntent] = TypeAdapter(CreateIntent)
+_CONTAINER: TypeAdapter[StoredContainer] = TypeAdapter(StoredContainer)
+
+
+def without_secrets(spec: ContainerSpec) -> ContainerSpec:
+    """Return the spec without its environment: the engine holds it, and it often holds passwords."""
+    return replace(spec, envs=())
+
+
+class Records:
+    """Typed access to the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def load(self) -> Stored:
+        """Read everything; a row that cannot be read is left out, as the engine's own object is still there."""
+        return await self._database.run(_load)
+
+    async def begin_run_sandbox(self, spec: SandboxSpec) -> int:
+        """Record that a sandbox is about to be made."""
+        return await self._begin(IntentKind.RUN_SANDBOX, _SANDBOX_SPEC.dump_json(spec).decode())
+
+    async def begin_create_container(self, sandbox_id: str, spec: ContainerSpec) -> int:
+        """Record that a container is about to be made."""
+        intent = CreateIntent(sandbox_id, without_secrets(spec))
+        return await self._begin(IntentKind.CREATE_CONTAINER, _CREATE_INTENT.dump_json(intent).decode())
+
+    async def _begin(self, kind: IntentKind, payload: str) -> int:
+        def insert(db: sqlite3.Connection) -> int:
+            row = db.execute("INSERT INTO intents (kind, payload) VALUES (?, ?)", (kind.value, payload))
+            return int(row.lastrowid or 0)
+
+        return await self._database.run(insert)
+
+    async def note_object(self, intent_id: int, object_id: str) -> None:
+        """Record the id that the engine gave to what the intent makes."""
+        await self._execute("UPDATE intents SET object_id=? WHERE id=?", (object_id, intent_id))
+
+    async def clear_intent(self, intent_id: int) -> None:
+        """Forget an intent: it is done, or undone."""
+        await self._execute("DELETE FROM intents WHERE id=?", (intent_id,))
+
+    async def attach(self, attachment: Attachment) -> None:
+        """Record that the sandbox may hold an address from now on."""
+        request = _SANDBOX_SPEC.dump_json(attachment.spec).decode()
+        row = (attachment.sandbox_id, attachment.netns_path, request)
+        await self._execute("INSERT OR REPLACE INTO attachments VALUES (?, ?, ?)", row)
+
+    async def detach(self, sandbox_id: str) -> None:
+        """Record that the sandbox's network is released."""
+        await self._execute("DELETE FROM attachments WHERE sandbox_id=?", (sandbox_id,))
+
+    async def finish_sandbox(self, intent_id: int, stored: StoredSandbox) -> None:
+        """Record a sandbox that is whole, and clear its intent, in one step."""
+        spec = _SANDBOX_SPEC.dump_json(stored.spec).decode()
+
+        def write(db: sqlite3.Connection) -> None:
+            row = (stored.id, stored.engine, stored.created_at_ns, spec)
+            db.execute("INSERT OR REPLACE INTO sandboxes VALUES (?, ?, ?, ?)", row)
+            db.execute("DELETE FROM intents WHERE id=?", (intent_id,))
+
+        await self._database.run(write)
+
+    async def finish_container(self, intent_id: int, stored: StoredContainer) -> None:
+        """Record a container that is whole, and clear its intent, in one step."""
+
+        def write(db: sqlite3.Connection) -> None:
+            _put_container(db, stored)
+            db.execute("DELETE FROM intents WHERE id=?", (intent_id,))
+
+        await self._database.run(write)
+
+    async def put_container(self, stored: StoredContainer) -> None:
+        """Record a change of a container."""
+        await self._database.run(lambda db: _put_container(db, stored))
+
+    async def forget_sandbox(self, sandbox_id: str) -> None:
+        """Forget a removed sandbox and its containers."""
+
+        def write(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM sandboxes WHERE id=?", (sandbox_id,))
+            db.execute("DELETE FROM containers WHERE sandbox_id=?", (sandbox_id,))
+
+        await self._database.run(write)
+
+    async def forget_containers(self, container_ids: Iterable[str]) -> None:
+        """Forget removed containers."""
+        rows = [(container_id,) for container_id in container_ids]
+        await self._database.run(lambda db: db.executemany("DELETE FROM containers WHERE id=?", rows))
+
+    async def _execute(self, statement: str, parameters: tuple[object, ...]) -> None:
+        await self._database.run(lambda db: db.execute(statement, parameters))
+
+
+def read_run_intent(intent: Intent) -> SandboxSpec:
+    """Return what a RUN_SANDBOX intent was about to make."""
+    return _SANDBOX_SPEC.validate_json(intent.payload)
+
+
+def read_create_intent(intent: Intent) -> CreateIntent:
+    """Return what a CREATE_CONTAINER intent was about to make."""
+    return _CREATE_INTENT.validate_json(intent.payload)
+
+
+def _put_container(db: sqlite3.Connection, stored: StoredContainer) -> None:
+    row = (stored.id, stored.sandbox_id, stored.engine, _CONTAINER.dump_json(stored).decode())
+    db.execute("INSERT OR REPLACE INTO containers VALUES (?, ?, ?, ?)", row)
+
+
+def _load(db: sqlite3.Connection) -> Stored:
+    intents = tuple(
+        Intent(row[0], IntentKind(row[1]), row[2], row[3])
+        for row in db.execute("SELECT id, kind, object_id, payload FROM intents ORDER BY id")
+    )
+    sandboxes = {}
+    for row in db.execute("SELECT id, engine, created_at_ns, spec FROM sandboxes"):
+        spec = _readable(_SANDBOX_SPEC, row[3])
+        if spec is not None:
+            sandboxes[row[0]] = StoredSandbox(row[0], row[1], row[2], spec)
+    containers = {}
+    for row in db.execute("SELECT id, record FROM containers"):
+        container = _readable(_CONTAINER, row[1])
+        if container is not None:
+            containers[row[0]] = container
+    attachments = {}
+    for row in db.execute("SELECT sandbox_id, netns_path, request FROM attachments"):
+        spec = _readable(_SANDBOX_SPEC, row[2])
+        if spec is not None:
+            attachments[row[0]] = Attachment(row[0], row[1], spec)
+    return Stored(intents, sandboxes, containers, attachments)
+
+
+def _readable(adapter: TypeAdapter[Value], text: str) -> Value | None:
+    try:
+        return adapter.validate_json(text)
+    except ValidationError:
+        return None
