@@ -1,0 +1,66 @@
+"""A pod network for tests: bridge and host-local with names and addresses of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+from pathlib import Path
+
+from tests.processes import erase, private_directory
+
+PLUGIN_DIRECTORIES = [path for path in ("/opt/cni/bin", "/usr/lib/cni") if Path(path).is_dir()]
+
+
+class CniNetwork:
+    """Private CNI directories with one conflist; nothing of it touches the machine's own networks."""
+
+    def __init__(self, dual_stack: bool = False) -> None:
+        self.directory = private_directory("n")
+        self.conf_dir = self.directory / "net.d"
+        self.cache_dir = self.directory / "cache"
+        self.ipam_dir = self.directory / "ipam"
+        self.conf_dir.mkdir()
+        token = secrets.token_bytes(3)
+        self.bridge = f"cdp{token.hex()}"
+        self.subnet = f"10.{64 + token[0] % 128}.{token[1]}.0/24"
+        self.subnets = [self.subnet]
+        if dual_stack:
+            self.subnets.append(f"fd{token[0]:02x}:{token[1]:02x}{token[2]:02x}:{os.getpid() % 65536:x}::/64")
+        self.write_conflist("10-test.conflist", self.conflist())
+
+    def conflist(self, name: str = "cri-test", plugins: list[dict[str, object]] | None = None) -> dict[str, object]:
+        """Return the network's conflist; `plugins` are chained after the bridge and portmap."""
+        bridge = {
+            "type": "bridge",
+            "bridge": self.bridge,
+            "isGateway": True,
+            "ipMasq": False,
+            "hairpinMode": True,
+            "ipam": {
+                "type": "host-local",
+                "dataDir": str(self.ipam_dir),
+                "ranges": [[{"subnet": subnet}] for subnet in self.subnets],
+                "routes": [{"dst": "::/0" if ":" in subnet else "0.0.0.0/0"} for subnet in self.subnets],
+            },
+        }
+        portmap = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
+        return {"cniVersion": "1.0.0", "name": name, "plugins": [bridge, portmap, *(plugins or [])]}
+
+    def write_conflist(self, file_name: str, conflist: dict[str, object]) -> Path:
+        """Write a conflist into the configuration directory the way installers do: whole or not at all."""
+        path = self.conf_dir / file_name
+        draft = self.directory / file_name
+        draft.write_text(json.dumps(conflist))
+        draft.rename(path)
+        return path
+
+    def leases(self) -> list[str]:
+        """Return the addresses that the network's IPAM holds as used."""
+        return sorted(p.name for p in self.ipam_dir.glob("*/*") if p.name[:1].isalnum() and p.name[0] in "0123456789f")
+
+    def close(self) -> None:
+        """Remove the bridge and the directories."""
+        subprocess.run(["ip", "link", "delete", self.bridge], capture_output=True)
+        erase(self.directory)

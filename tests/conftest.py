@@ -1,0 +1,144 @@
+"""Fixtures: real engines, a registry, a pod network, and the service under test on top of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from cri_dockerd_py._generated.runtime_v1 import api_pb2 as cri
+from tests import images
+from tests.cni import CniNetwork
+from tests.cri_server import CriClient, CriServer
+from tests.engines import DockerEngine, DockerOptions, RegistryServer
+from tests.processes import erase_abandoned
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the caller choose the engines."""
+    parser.addoption(
+        "--engine",
+        default="docker-20.10",
+        help="comma-separated engines to run the engine tests on: docker-20.10, docker-26, docker-28, docker-28-store",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests that use an engine once for each chosen one."""
+    if "engine_name" in metafunc.fixturenames:
+        names = metafunc.config.getoption("--engine").split(",")
+        metafunc.parametrize("engine_name", names, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use an engine."""
+    for item in items:
+        if "engine_name" in getattr(item, "fixturenames", ()):
+            item.add_marker("engine")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_leftovers() -> None:
+    """Remove what an earlier run that was killed has left."""
+    erase_abandoned()
+
+
+@pytest.fixture(scope="session")
+def engine_name(request: pytest.FixtureRequest) -> str:
+    """The engine of this pass."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def docker_engine(engine_name: str) -> Iterator[DockerEngine]:
+    """A running engine with the test images, shared by the tests of a session."""
+    engine = start_engine(engine_name)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def own_docker_engine(engine_name: str) -> Iterator[DockerEngine]:
+    """A running engine with the test images for one test alone, which may stop, freeze or kill it."""
+    engine = start_engine(engine_name)
+    yield engine
+    engine.close()
+
+
+def start_engine(name: str) -> DockerEngine:
+    """Start an engine and load the test images; the suffix -store chooses containerd's image store."""
+    options = DockerOptions(containerd_image_store=name.endswith("-store"))
+    engine = DockerEngine(name.removesuffix("-store"), options)
+    try:
+        engine.start()
+        images.load_all(engine)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[RegistryServer]:
+    """A registry on a loopback port."""
+    server = RegistryServer()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def network() -> Iterator[CniNetwork]:
+    """The pod network of the shared service."""
+    network = CniNetwork()
+    yield network
+    network.close()
+
+
+@pytest.fixture
+def own_network() -> Iterator[CniNetwork]:
+    """A pod network for one test alone."""
+    network = CniNetwork()
+    yield network
+    network.close()
+
+
+@pytest.fixture(scope="session")
+def cri_server(docker_engine: DockerEngine, network: CniNetwork) -> Iterator[CriServer]:
+    """The service on the shared engine; tests that stop it use `start_server`."""
+    server = CriServer(docker_engine.endpoint, network)
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def start_server(own_network: CniNetwork) -> Iterator[Callable[[DockerEngine, Sequence[str]], CriServer]]:
+    """A function that starts a service for one test alone, on an engine and with further flags."""
+    servers: list[CriServer] = []
+
+    def start(engine: DockerEngine, flags: Sequence[str] = ()) -> CriServer:
+        servers.append(CriServer(engine.endpoint, own_network, flags))
+        servers[-1].start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def client(cri_server: CriServer) -> Iterator[CriClient]:
+    """A client of the shared service; the pods that the test leaves are removed."""
+    client = cri_server.client()
+    before = {pod.id for pod in list_pods(client)}
+    yield client
+    for pod in list_pods(client):
+        if pod.id not in before:
+            client.remove_pod(pod.id)
+    client.close()
+
+
+def list_pods(client: CriClient) -> list[cri.PodSandbox]:
+    """Return all pods of a service."""
+    return list(client.runtime.ListPodSandbox(cri.ListPodSandboxRequest(), timeout=10).items)

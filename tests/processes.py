@@ -1,0 +1,140 @@
+"""Daemons under test: a private directory each, a log to read, and nothing left when the test run ends."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+PREFIX = "cdp-"
+START_TIMEOUT_SECONDS = 60.0
+STOP_TIMEOUT_SECONDS = 20.0
+_serial = itertools.count()
+
+
+def private_directory(label: str) -> Path:
+    """Make a directory whose name is short enough for sockets and says which test run owns it."""
+    directory = Path(tempfile.gettempdir()) / f"{PREFIX}{os.getpid()}-{next(_serial)}{label}"
+    directory.mkdir()
+    return directory
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout: float = START_TIMEOUT_SECONDS) -> None:
+    """Wait for `condition`; the failure says `what` did not come."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not happen within {timeout:g} s")
+        time.sleep(0.02)
+
+
+def answers(path: Path) -> bool:
+    """Say whether something accepts connections on the unix socket at `path`."""
+    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+        probe.settimeout(1.0)
+        probe.connect(str(path))
+        return True
+    return False
+
+
+class Daemon:
+    """One process with its log; it can be stopped, killed, frozen and started again."""
+
+    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.command = list(command)
+        self.log = log
+        self._environment = {**os.environ, **(environment or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running daemon."""
+        if self._process is None:
+            raise RuntimeError(f"{self.command[0]} is not running")
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, ready: Callable[[], bool]) -> None:
+        """Start the process and wait until `ready()`."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_until(lambda: not self.running or ready(), f"{self.command[0]} being ready (log: {self.log})")
+        if not self.running:
+            raise RuntimeError(f"{' '.join(self.command)} ended with {self._process.returncode}:\n{self.log_tail()}")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, for example SIGSTOP to play a daemon that hangs."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End the process at once, as a crash does."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> int:
+        """Ask the process to end, wait, and return its exit code; kill it when it takes too long."""
+        if self._process is None:
+            return 0
+        if self.running:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.terminate()
+        try:
+            return self._process.wait(STOP_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def log_tail(self, lines: int = 40) -> str:
+        """Return the end of the log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def erase(directory: Path) -> None:
+    """Kill what still runs from `directory`, unmount what is mounted there, and remove it."""
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) != os.getpid() and _belongs(process, directory):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(process.name), signal.SIGKILL)
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in sorted((m for m in mounts if m.startswith(f"{directory}/")), key=len, reverse=True):
+        subprocess.run(["umount", "-l", mount], capture_output=True)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def erase_abandoned() -> None:
+    """Erase the directories of test runs that ended without doing so."""
+    for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}[0-9]*-*"):
+        owner = directory.name.removeprefix(PREFIX).split("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            erase(directory)
+
+
+def _belongs(process: Path, directory: Path) -> bool:
+    """Say whether a process was started from `directory` or lives on a root filesystem that is in it."""
+    with contextlib.suppress(OSError):
+        if f"{directory}/".encode() in (process / "cmdline").read_bytes():
+            return True
+        other_mounts = os.readlink(process / "ns/mnt") != os.readlink("/proc/self/ns/mnt")
+        return other_mounts and f"{directory}/" in (process / "mountinfo").read_text()
+    return False
