@@ -1,0 +1,338 @@
+"""The network of pods: attach, detach, check, and say whether attaching would work now."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cri_dockerd_py.errors import CriError, DeadlineExceeded, FailedPrecondition, Unavailable, Unknown
+from cri_dockerd_py.network.cni_cache import CacheEntry, ResultCache
+from cri_dockerd_py.network.cni_chain import Attachment, Observe, PluginChain
+from cri_dockerd_py.network.cni_conf import ConfError, NetworkConf, at_least, parse_conf_list
+from cri_dockerd_py.network.cni_conf_dir import ConfDir, LoadedConf
+from cri_dockerd_py.network.cni_exec import (
+    CODE_LIMITED,
+    CODE_NOT_AVAILABLE,
+    CODE_TRY_AGAIN,
+    PluginError,
+    PluginMissingError,
+    PluginTimeoutError,
+)
+from cri_dockerd_py.network.cni_result import PodNetworkStatus, ResultError, convert_result, parse_status
+from cri_dockerd_py.network.locks import PodLocks
+from cri_dockerd_py.network.netns import NetnsDir, is_netns
+from cri_dockerd_py.network.pod_request import (
+    PodNetworkRequest,
+    capability_args,
+    check_request,
+    cni_args,
+    parse_pod_cidrs,
+)
+from cri_dockerd_py.network.settle import settle_call
+
+_log = logging.getLogger(__name__)
+
+IFNAME = "eth0"
+NOT_READY = "NetworkPluginNotReady"
+_REFRESH_S = 5.0
+_STATUS_S = 30.0
+_STATUS_TIMEOUT_S = 20.0
+_MAX_REMEMBERED = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class CniSettings:
+    """Where CNI's files are and how long a chain of plugins may take."""
+
+    conf_dir: str = "/etc/cni/net.d"
+    bin_dirs: tuple[str, ...] = ("/opt/cni/bin",)
+    cache_dir: Path = Path("/var/lib/cni/cache")
+    lock_dir: Path = Path("/run/cri-dockerd-py/cni-locks")
+    timeout: float = 220.0
+    undo_timeout: float = 60.0
+
+
+class PodNetwork:
+    """Sets pods up on the node's one default network. `start` first; `run` is a job for a task group."""
+
+    def __init__(self, settings: CniSettings, netns: NetnsDir, observe: Observe | None = None) -> None:
+        self._settings = settings
+        self._netns = netns
+        self._confs = ConfDir(settings.conf_dir, settings.bin_dirs)
+        self._chain = PluginChain(settings.bin_dirs, observe)
+        self._cache = ResultCache(settings.cache_dir)
+        self._locks = PodLocks(settings.lock_dir)
+        self._pod_cidrs: tuple[str, ...] = ()
+        self._plugin_problem = ""
+        self._asked_status_at = float("-inf")
+        self._asked_conf: LoadedConf | None = None
+        self._detached: dict[str, None] = {}
+
+    async def start(self) -> None:
+        """Read the configuration and clear what a crash left in the cache directory."""
+        await asyncio.to_thread(self._cache.remove_leftovers)
+        await self.refresh()
+
+    async def run(self) -> None:
+        """Follow the configuration and its plugins' own status until cancelled."""
+        while True:
+            await asyncio.sleep(_REFRESH_S)
+            try:
+                await self.refresh()
+            except Exception:
+                _log.exception("cannot refresh the network's status; trying again in %.0f s", _REFRESH_S)
+
+    async def refresh(self) -> None:
+        """Look at the configuration directory and, when due, ask plugins of CNI 1.1 for their status."""
+        await self._confs.refresh()
+        loaded = self._confs.current
+        if loaded is None or not at_least(loaded.version, "1.1.0"):
+            self._plugin_problem = ""
+            return
+        now = asyncio.get_running_loop().time()
+        due = self._plugin_problem or loaded is not self._asked_conf or now - self._asked_status_at >= _STATUS_S
+        if due:
+            self._asked_status_at, self._asked_conf = now, loaded
+            self._plugin_problem = await self._ask_status(loaded)
+
+    def status(self) -> tuple[bool, str, str]:
+        """Return whether a pod could be set up now, else the condition's reason and message. From memory."""
+        problem = self._conf_problem() or self._plugin_problem
+        return (False, NOT_READY, problem) if problem else (True, "", "")
+
+    def update_pod_cidr(self, text: str) -> None:
+        """Take the node's pod ranges from kubelet; an empty text changes nothing."""
+        if text.strip():
+            self._pod_cidrs = parse_pod_cidrs(text)
+
+    def cached_status(self, sandbox_id: str) -> PodNetworkStatus | None:
+        """Return what a pod was given, from the cache directory; None when it has no finished attachment."""
+        for entry in self._cache.entries_of(sandbox_id):
+            if entry.ifname == IFNAME and entry.result is not None:
+                try:
+                    return parse_status(entry.result, ifname=IFNAME, network_name=entry.network_name)
+                except ResultError as error:
+                    _log.warning("CNI result of sandbox %s in the cache is unusable: %s", sandbox_id, error)
+        return None
+
+    async def setup(self, request: PodNetworkRequest) -> PodNetworkStatus:
+        """Attach a pod to the network. A failure leaves nothing behind, or else what `teardown` will find."""
+        check_request(request)
+        if not request.netns_path or not is_netns(request.netns_path):
+            raise FailedPrecondition(f"sandbox {request.sandbox_id}: no network namespace at {request.netns_path!r}")
+        loaded = await self._require_conf()
+        args = capability_args(request, self._pod_cidrs)
+        attachment = Attachment(request.sandbox_id, IFNAME, request.netns_path, cni_args(request), args)
+        async with self._locks.hold(request.sandbox_id) as lock_fd:
+            self._detached.pop(request.sandbox_id, None)
+            for left in await asyncio.to_thread(self._cache.entries_of, request.sandbox_id):
+                deadline = self._deadline(self._settings.undo_timeout)
+                await self._detach(left, request, deadline, lock_fd)  # an ADD must not follow an ADD
+            await self._netns.loopback_up(request.netns_path)
+            return await self._attach(loaded, attachment, lock_fd)
+
+    async def teardown(self, request: PodNetworkRequest) -> None:
+        """Detach a pod from all that it was attached to. Raises when something may still be held; repeat it then."""
+        check_request(request)
+        sandbox_id = request.sandbox_id
+        if sandbox_id in self._detached:
+            return
+        deadline = self._deadline(self._settings.timeout)
+        async with self._locks.hold(sandbox_id, forget=True) as lock_fd:
+            entries = await asyncio.to_thread(self._cache.entries_of, sandbox_id)
+            for entry in entries or await self._guess_entries(request):
+                await self._detach(entry, request, deadline, lock_fd)
+            await asyncio.to_thread(self._cache.remove_loopback, sandbox_id)
+            self._remember_detached(sandbox_id)
+
+    async def check(self, request: PodNetworkRequest) -> None:
+        """Ask the plugins whether the pod's attachment is intact; nothing happens where CNI has no CHECK."""
+        check_request(request)
+        deadline = self._deadline(self._settings.timeout)
+        async with self._locks.hold(request.sandbox_id):
+            for entry in await asyncio.to_thread(self._cache.entries_of, request.sandbox_id):
+                if entry.result is not None:
+                    await self._check(entry, request, deadline)
+
+    async def gc(self, valid: Collection[tuple[str, str]]) -> None:
+        """Let plugins of CNI 1.1 free what no live attachment (sandbox id, interface) holds.
+
+        What others keep in the same cache directory counts as live too.
+        """
+        loaded = self._confs.current
+        if loaded is None or loaded.conf.disable_gc or not at_least(loaded.version, "1.1.0"):
+            return
+        entries = await asyncio.to_thread(self._cache.entries)
+        foreign = {(e.container_id, e.ifname) for e in entries if not self._netns.owns(e.netns_path)}
+        live = sorted({*valid, *foreign})
+        try:
+            await self._chain.collect_garbage(
+                loaded.conf, loaded.version, live, self._deadline(self._settings.undo_timeout)
+            )
+        except PluginError as error:
+            raise _translate(error, "the node") from error
+
+    async def sweep(self, live_ids: Collection[str]) -> list[str]:
+        """Detach and unpin what is ours (by the name of its namespace's file) and belongs to no live sandbox.
+
+        Returns the ids that were cleared; failures are logged and left for the next sweep.
+        """
+        entries = await asyncio.to_thread(self._cache.entries)
+        ours = {entry.container_id for entry in entries if self._netns.owns(entry.netns_path)}
+        cleared = []
+        for sandbox_id in sorted(ours.union(self._netns.names()).difference(live_ids)):
+            try:
+                path = str(self._netns.path_of(sandbox_id))
+                await self.teardown(PodNetworkRequest(sandbox_id, netns_path=path))
+                await self._netns.remove(sandbox_id)
+            except CriError as error:
+                _log.warning("cannot clear the network of lost sandbox %s: %s", sandbox_id, error)
+            else:
+                cleared.append(sandbox_id)
+        return cleared
+
+    def _conf_problem(self) -> str:
+        loaded = self._confs.current
+        if loaded is None:
+            return f"cni config uninitialized: {self._confs.problem}"
+        if "ipRanges" in loaded.conf.capabilities and not self._pod_cidrs:
+            return "cni config needs ipRanges but no PodCIDR set"
+        return ""
+
+    async def _require_conf(self) -> LoadedConf:
+        await self._confs.refresh()
+        loaded = self._confs.current
+        problem = self._conf_problem()
+        if loaded is None or problem:
+            raise Unavailable(f"network is not ready: {problem}")
+        return loaded
+
+    async def _ask_status(self, loaded: LoadedConf) -> str:
+        deadline = self._deadline(_STATUS_TIMEOUT_S)
+        ranges = {"ipRanges": [[{"subnet": cidr}] for cidr in self._pod_cidrs]} if self._pod_cidrs else {}
+        try:
+            await self._chain.status(loaded.conf, loaded.version, ranges, deadline)
+        except PluginError as error:
+            return "" if "unknown CNI_COMMAND" in error.message else str(error)
+        return ""
+
+    async def _attach(self, loaded: LoadedConf, attachment: Attachment, lock_fd: int) -> PodNetworkStatus:
+        entry = CacheEntry(
+            network_name=loaded.conf.name,
+            container_id=attachment.container_id,
+            ifname=attachment.ifname,
+            config=loaded.conf.raw,
+            netns_path=attachment.netns_path,
+            cni_args=attachment.cni_args,
+            capability_args=attachment.capability_args,
+        )
+        await asyncio.to_thread(self._cache.write, entry)
+        try:
+            deadline = self._deadline(self._settings.timeout)
+            result = await self._chain.add(loaded.conf, loaded.version, attachment, deadline, lock_fd)
+            status = parse_status(result, ifname=IFNAME, network_name=loaded.conf.name)
+            if not status.ips:
+                raise ResultError(f"the network gave no IP address on {IFNAME}")
+            await asyncio.to_thread(self._cache.write, replace(entry, result=result))
+        except BaseException as error:
+            await settle_call(self._undo(entry, loaded, attachment, lock_fd), f"undo network of {entry.container_id}")
+            self._asked_conf = None
+            if isinstance(error, PluginError | ResultError | OSError):
+                raise _translate(error, f"sandbox {entry.container_id}") from error
+            raise
+        return status
+
+    async def _undo(self, entry: CacheEntry, loaded: LoadedConf, attachment: Attachment, lock_fd: int) -> None:
+        """Delete what a failed ADD may have allocated; what cannot be deleted stays on the record for `teardown`."""
+        deadline = self._deadline(self._settings.undo_timeout)
+        try:
+            await self._chain.delete(loaded.conf, loaded.version, attachment, None, deadline, lock_fd)
+            await asyncio.to_thread(self._cache.remove, entry)
+        except (PluginError, OSError) as error:
+            _log.warning("cannot undo the network of sandbox %s yet: %s", entry.container_id, error)
+
+    async def _detach(self, entry: CacheEntry, request: PodNetworkRequest, deadline: float, lock_fd: int) -> None:
+        try:
+            conf, version = await self._conf_of(entry)
+            known = convert_result(entry.result, version) if entry.result is not None else None
+            attachment = self._attachment_of(entry, request)
+            await self._chain.delete(conf, version, attachment, known, deadline, lock_fd)
+            await asyncio.to_thread(self._cache.remove, entry)
+        except (PluginError, ConfError, ResultError, OSError) as error:
+            raise _translate(error, f"sandbox {entry.container_id}") from error
+
+    async def _check(self, entry: CacheEntry, request: PodNetworkRequest, deadline: float) -> None:
+        try:
+            conf, version = await self._conf_of(entry)
+            if conf.disable_check or entry.result is None or not at_least(version, "0.4.0"):
+                return
+            known = convert_result(entry.result, version)
+            await self._chain.check(conf, version, self._attachment_of(entry, request), known, deadline)
+        except (PluginError, ConfError, ResultError) as error:
+            raise _translate(error, f"sandbox {entry.container_id}") from error
+
+    async def _guess_entries(self, request: PodNetworkRequest) -> list[CacheEntry]:
+        """Stand in for a lost cache file with the configuration in force, which DEL must tolerate."""
+        await self._confs.refresh()
+        loaded = self._confs.current
+        if loaded is None:
+            _log.warning("sandbox %s: no cached network and no configuration, so nothing to detach", request.sandbox_id)
+            return []
+        return [CacheEntry(loaded.conf.name, request.sandbox_id, IFNAME, config=loaded.conf.raw)]
+
+    async def _conf_of(self, entry: CacheEntry) -> tuple[NetworkConf, str]:
+        """Return the configuration that an attachment was made with; bare results go by the one in force."""
+        if entry.config:
+            conf = parse_conf_list(entry.config)
+            try:
+                return conf, await self._confs.agree(conf)
+            except ConfError:  # plugins have changed since; let them say themselves what they cannot do
+                return conf, conf.versions[-1]
+        await self._confs.refresh()
+        if self._confs.current is None:
+            raise ConfError(f"the cache file holds no configuration and there is none now: {self._confs.problem}")
+        return self._confs.current.conf, self._confs.current.version
+
+    def _attachment_of(self, entry: CacheEntry, request: PodNetworkRequest) -> Attachment:
+        paths = [path for path in (request.netns_path, entry.netns_path) if path and is_netns(path)]
+        return Attachment(
+            container_id=entry.container_id,
+            ifname=entry.ifname,
+            netns_path=paths[0] if paths else "",
+            cni_args=entry.cni_args or cni_args(request),
+            capability_args=entry.capability_args or self._capabilities_for_delete(request),
+        )
+
+    def _capabilities_for_delete(self, request: PodNetworkRequest) -> Mapping[str, Any]:
+        try:
+            return capability_args(request, self._pod_cidrs)
+        except CriError:  # what could not be asked for was not given
+            return {}
+
+    def _remember_detached(self, sandbox_id: str) -> None:
+        self._detached[sandbox_id] = None
+        while len(self._detached) > _MAX_REMEMBERED:
+            del self._detached[next(iter(self._detached))]
+
+    def _deadline(self, seconds: float) -> float:
+        return asyncio.get_running_loop().time() + seconds
+
+
+def attachments_of(sandbox_ids: Iterable[str]) -> set[tuple[str, str]]:
+    """Return the attachments that live sandboxes have, for `PodNetwork.gc`."""
+    return {(sandbox_id, IFNAME) for sandbox_id in sandbox_ids}
+
+
+def _translate(error: Exception, what: str) -> CriError:
+    text = f"network of {what}: {error}"
+    if isinstance(error, PluginTimeoutError):
+        return DeadlineExceeded(text)
+    if isinstance(error, PluginMissingError) or (
+        isinstance(error, PluginError) and error.code in {CODE_TRY_AGAIN, CODE_NOT_AVAILABLE, CODE_LIMITED}
+    ):
+        return Unavailable(text)
+    return Unknown(text)
