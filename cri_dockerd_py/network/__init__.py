@@ -9,6 +9,7 @@ Behind it, from pure to effectful:
 - `json_text`, `cni_conf`, `cni_result`, `pod_request`, `bandwidth`, `resolv_conf`: text and values in, values out;
 - `cni_cache`: libcni's result files, so that whoever set a pod up, any of us can tear it down;
 - `cni_exec`, `cni_versions`, `cni_chain`: one plugin process, what it supports, and a list of them in order;
+- `cni_attach`: the steps of attaching and detaching a pod, with the record before and after;
 - `cni_conf_dir`: which configuration is in force, followed without watching;
 - `netns`, `netns_inspect`, `syscalls`: pinned namespaces, and reading inside them;
 - `locks`, `settle`: one operation at a time on a pod, also across a crash of this process.

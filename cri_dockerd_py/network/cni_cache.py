@@ -14,7 +14,6 @@ import contextlib
 import logging
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,28 +56,31 @@ class ResultCache:
         return self._results / f"{network_name}-{container_id}-{ifname}"
 
     def write(self, entry: CacheEntry) -> None:
-        """Write an entry so that a reader sees the old or the new one, never a part."""
+        """Write an entry so that a reader sees the old or the new one, never a part; one writer for a pod at a time."""
         path = self.path_of(entry.network_name, entry.container_id, entry.ifname)
-        self._results.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(prefix=_IN_PROGRESS, dir=self._results)
+        temporary = self._results / f"{_IN_PROGRESS}{path.name}"
         try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(json_text.dump(_encode(entry)))
-            os.rename(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+            _write(temporary, json_text.dump(_encode(entry)))
+        except FileNotFoundError:
+            self._results.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write(temporary, json_text.dump(_encode(entry)))
+        os.rename(temporary, path)
+
+    def begin(self, entry: CacheEntry) -> list[CacheEntry]:
+        """Write a pod's first entry and return nothing; if it has entries already, return them and write nothing."""
+        entries = self.entries_of(entry.container_id)
+        if not entries:
+            self.write(entry)
+        return entries
 
     def remove(self, entry: CacheEntry) -> None:
-        """Remove an entry's file; done already is done."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path_of(entry.network_name, entry.container_id, entry.ifname))
-
-    def remove_loopback(self, container_id: str) -> None:
-        """Remove what other runtimes keep for their loopback network; it holds nothing."""
-        for ifname in ("lo", "eth0"):
-            self.remove(CacheEntry(LOOPBACK_NETWORK, container_id, ifname))
+        """Remove an entry's file, with what other runtimes keep for loopback; done already is done."""
+        container_id = entry.container_id
+        own = self.path_of(entry.network_name, container_id, entry.ifname)
+        loopback = (self.path_of(LOOPBACK_NETWORK, container_id, ifname) for ifname in ("lo", entry.ifname))
+        for path in (own, *loopback):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
     def entries_of(self, container_id: str) -> list[CacheEntry]:
         """Return a pod's attachments, loopback left out, in the order of their interfaces."""
@@ -124,6 +126,14 @@ def _read(path: Path) -> bytes:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise JsonError("not a regular file")
         return file.read(json_text.MAX_BYTES + 1)
+
+
+def _write(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "wb", buffering=0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
 
 
 def _encode(entry: CacheEntry) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cri_dockerd_py.errors import Internal
+
 _log = logging.getLogger(__name__)
 
 _POLL_S = 0.05
@@ -61,10 +63,10 @@ class PodLocks:
     def _open(self, path: Path) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            return os.open(path, flags, 0o600)
-        except FileNotFoundError:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             return os.open(path, flags, 0o600)
+        except OSError as error:
+            raise Internal(f"cannot lock the network of sandbox {path.name}: {error}") from error
 
 
 async def _wait_for_leftover(fd: int, sandbox_id: str) -> None:

@@ -70,7 +70,7 @@ class NetnsDir:
         return await self._pin(name, _bind_new)
 
     async def pin(self, name: str, pid: int) -> Path:
-        """Pin the namespace that process `pid` is in."""
+        """Pin the namespace that process `pid` is in, and set its loopback up."""
         source = f"/proc/{pid}/ns/net"
         return await self._pin(name, lambda target: _bind_process(source, target))
 
@@ -164,9 +164,15 @@ def _bind_new(target: str) -> None:
 
 def _bind_process(source: str, target: str) -> None:
     try:
-        syscalls.mount(source, target, syscalls.MS_BIND)
-    except FileNotFoundError as error:
+        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError) as error:
         raise NotFound(f"cannot pin {source}: the process has ended") from error
+    try:
+        syscalls.mount(f"/proc/thread-self/fd/{fd}", target, syscalls.MS_BIND)  # not by pid: that may be reused
+        syscalls.setns(fd, syscalls.CLONE_NEWNET)
+    finally:
+        os.close(fd)
+    _set_loopback_up()
 
 
 def _enter_and_call(path: str, call: Callable[[], T]) -> T:

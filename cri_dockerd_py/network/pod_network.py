@@ -4,39 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from cri_dockerd_py.errors import CriError, DeadlineExceeded, FailedPrecondition, Unavailable, Unknown
-from cri_dockerd_py.network.cni_cache import CacheEntry, ResultCache
-from cri_dockerd_py.network.cni_chain import Attachment, Observe, PluginChain
-from cri_dockerd_py.network.cni_conf import ConfError, NetworkConf, at_least, parse_conf_list
+from cri_dockerd_py.errors import CriError, FailedPrecondition, Unavailable
+from cri_dockerd_py.network.cni_attach import IFNAME, Attacher, in_thread, translate
+from cri_dockerd_py.network.cni_cache import ResultCache
+from cri_dockerd_py.network.cni_chain import Observe, PluginChain
+from cri_dockerd_py.network.cni_conf import at_least
 from cri_dockerd_py.network.cni_conf_dir import ConfDir, LoadedConf
-from cri_dockerd_py.network.cni_exec import (
-    CODE_LIMITED,
-    CODE_NOT_AVAILABLE,
-    CODE_TRY_AGAIN,
-    PluginError,
-    PluginMissingError,
-    PluginTimeoutError,
-)
-from cri_dockerd_py.network.cni_result import PodNetworkStatus, ResultError, convert_result, parse_status
+from cri_dockerd_py.network.cni_exec import PluginError
+from cri_dockerd_py.network.cni_result import PodNetworkStatus, ResultError, parse_status
 from cri_dockerd_py.network.locks import PodLocks
 from cri_dockerd_py.network.netns import NetnsDir, is_netns
-from cri_dockerd_py.network.pod_request import (
-    PodNetworkRequest,
-    capability_args,
-    check_request,
-    cni_args,
-    parse_pod_cidrs,
-)
-from cri_dockerd_py.network.settle import settle_call
+from cri_dockerd_py.network.pod_request import PodNetworkRequest, capability_args, check_request, parse_pod_cidrs
 
 _log = logging.getLogger(__name__)
 
-IFNAME = "eth0"
 NOT_READY = "NetworkPluginNotReady"
 _REFRESH_S = 5.0
 _STATUS_S = 30.0
@@ -65,6 +50,7 @@ class PodNetwork:
         self._confs = ConfDir(settings.conf_dir, settings.bin_dirs)
         self._chain = PluginChain(settings.bin_dirs, observe)
         self._cache = ResultCache(settings.cache_dir)
+        self._attacher = Attacher(self._confs, self._chain, self._cache, settings.undo_timeout)
         self._locks = PodLocks(settings.lock_dir)
         self._pod_cidrs: tuple[str, ...] = ()
         self._plugin_problem = ""
@@ -74,7 +60,7 @@ class PodNetwork:
 
     async def start(self) -> None:
         """Read the configuration and clear what a crash left in the cache directory."""
-        await asyncio.to_thread(self._cache.remove_leftovers)
+        await in_thread(self._cache.remove_leftovers)
         await self.refresh()
 
     async def run(self) -> None:
@@ -125,15 +111,16 @@ class PodNetwork:
         if not request.netns_path or not is_netns(request.netns_path):
             raise FailedPrecondition(f"sandbox {request.sandbox_id}: no network namespace at {request.netns_path!r}")
         loaded = await self._require_conf()
-        args = capability_args(request, self._pod_cidrs)
-        attachment = Attachment(request.sandbox_id, IFNAME, request.netns_path, cni_args(request), args)
+        capabilities = capability_args(request, self._pod_cidrs)
         async with self._locks.hold(request.sandbox_id) as lock_fd:
             self._detached.pop(request.sandbox_id, None)
-            for left in await asyncio.to_thread(self._cache.entries_of, request.sandbox_id):
-                deadline = self._deadline(self._settings.undo_timeout)
-                await self._detach(left, request, deadline, lock_fd)  # an ADD must not follow an ADD
-            await self._netns.loopback_up(request.netns_path)
-            return await self._attach(loaded, attachment, lock_fd)
+            if not self._netns.owns(request.netns_path):  # ours have it up from the start
+                await self._netns.loopback_up(request.netns_path)
+            try:
+                return await self._attacher.attach(loaded, request, capabilities, self._settings.timeout, lock_fd)
+            except CriError:
+                self._asked_conf = None  # perhaps the plugins know why: ask their status soon
+                raise
 
     async def teardown(self, request: PodNetworkRequest) -> None:
         """Detach a pod from all that it was attached to. Raises when something may still be held; repeat it then."""
@@ -143,10 +130,9 @@ class PodNetwork:
             return
         deadline = self._deadline(self._settings.timeout)
         async with self._locks.hold(sandbox_id, forget=True) as lock_fd:
-            entries = await asyncio.to_thread(self._cache.entries_of, sandbox_id)
-            for entry in entries or await self._guess_entries(request):
-                await self._detach(entry, request, deadline, lock_fd)
-            await asyncio.to_thread(self._cache.remove_loopback, sandbox_id)
+            entries = await in_thread(self._cache.entries_of, sandbox_id)
+            for entry in entries or await self._attacher.guess_entries(sandbox_id):
+                await self._attacher.detach(entry, request, self._pod_cidrs, deadline, lock_fd)
             self._remember_detached(sandbox_id)
 
     async def check(self, request: PodNetworkRequest) -> None:
@@ -154,9 +140,9 @@ class PodNetwork:
         check_request(request)
         deadline = self._deadline(self._settings.timeout)
         async with self._locks.hold(request.sandbox_id):
-            for entry in await asyncio.to_thread(self._cache.entries_of, request.sandbox_id):
+            for entry in await in_thread(self._cache.entries_of, request.sandbox_id):
                 if entry.result is not None:
-                    await self._check(entry, request, deadline)
+                    await self._attacher.check(entry, request, deadline)
 
     async def gc(self, valid: Collection[tuple[str, str]]) -> None:
         """Let plugins of CNI 1.1 free what no live attachment (sandbox id, interface) holds.
@@ -166,7 +152,7 @@ class PodNetwork:
         loaded = self._confs.current
         if loaded is None or loaded.conf.disable_gc or not at_least(loaded.version, "1.1.0"):
             return
-        entries = await asyncio.to_thread(self._cache.entries)
+        entries = await in_thread(self._cache.entries)
         foreign = {(e.container_id, e.ifname) for e in entries if not self._netns.owns(e.netns_path)}
         live = sorted({*valid, *foreign})
         try:
@@ -174,14 +160,14 @@ class PodNetwork:
                 loaded.conf, loaded.version, live, self._deadline(self._settings.undo_timeout)
             )
         except PluginError as error:
-            raise _translate(error, "the node") from error
+            raise translate(error, "the node") from error
 
     async def sweep(self, live_ids: Collection[str]) -> list[str]:
         """Detach and unpin what is ours (by the name of its namespace's file) and belongs to no live sandbox.
 
         Returns the ids that were cleared; failures are logged and left for the next sweep.
         """
-        entries = await asyncio.to_thread(self._cache.entries)
+        entries = await in_thread(self._cache.entries)
         ours = {entry.container_id for entry in entries if self._netns.owns(entry.netns_path)}
         cleared = []
         for sandbox_id in sorted(ours.union(self._netns.names()).difference(live_ids)):
@@ -220,99 +206,6 @@ class PodNetwork:
             return "" if "unknown CNI_COMMAND" in error.message else str(error)
         return ""
 
-    async def _attach(self, loaded: LoadedConf, attachment: Attachment, lock_fd: int) -> PodNetworkStatus:
-        entry = CacheEntry(
-            network_name=loaded.conf.name,
-            container_id=attachment.container_id,
-            ifname=attachment.ifname,
-            config=loaded.conf.raw,
-            netns_path=attachment.netns_path,
-            cni_args=attachment.cni_args,
-            capability_args=attachment.capability_args,
-        )
-        await asyncio.to_thread(self._cache.write, entry)
-        try:
-            deadline = self._deadline(self._settings.timeout)
-            result = await self._chain.add(loaded.conf, loaded.version, attachment, deadline, lock_fd)
-            status = parse_status(result, ifname=IFNAME, network_name=loaded.conf.name)
-            if not status.ips:
-                raise ResultError(f"the network gave no IP address on {IFNAME}")
-            await asyncio.to_thread(self._cache.write, replace(entry, result=result))
-        except BaseException as error:
-            await settle_call(self._undo(entry, loaded, attachment, lock_fd), f"undo network of {entry.container_id}")
-            self._asked_conf = None
-            if isinstance(error, PluginError | ResultError | OSError):
-                raise _translate(error, f"sandbox {entry.container_id}") from error
-            raise
-        return status
-
-    async def _undo(self, entry: CacheEntry, loaded: LoadedConf, attachment: Attachment, lock_fd: int) -> None:
-        """Delete what a failed ADD may have allocated; what cannot be deleted stays on the record for `teardown`."""
-        deadline = self._deadline(self._settings.undo_timeout)
-        try:
-            await self._chain.delete(loaded.conf, loaded.version, attachment, None, deadline, lock_fd)
-            await asyncio.to_thread(self._cache.remove, entry)
-        except (PluginError, OSError) as error:
-            _log.warning("cannot undo the network of sandbox %s yet: %s", entry.container_id, error)
-
-    async def _detach(self, entry: CacheEntry, request: PodNetworkRequest, deadline: float, lock_fd: int) -> None:
-        try:
-            conf, version = await self._conf_of(entry)
-            known = convert_result(entry.result, version) if entry.result is not None else None
-            attachment = self._attachment_of(entry, request)
-            await self._chain.delete(conf, version, attachment, known, deadline, lock_fd)
-            await asyncio.to_thread(self._cache.remove, entry)
-        except (PluginError, ConfError, ResultError, OSError) as error:
-            raise _translate(error, f"sandbox {entry.container_id}") from error
-
-    async def _check(self, entry: CacheEntry, request: PodNetworkRequest, deadline: float) -> None:
-        try:
-            conf, version = await self._conf_of(entry)
-            if conf.disable_check or entry.result is None or not at_least(version, "0.4.0"):
-                return
-            known = convert_result(entry.result, version)
-            await self._chain.check(conf, version, self._attachment_of(entry, request), known, deadline)
-        except (PluginError, ConfError, ResultError) as error:
-            raise _translate(error, f"sandbox {entry.container_id}") from error
-
-    async def _guess_entries(self, request: PodNetworkRequest) -> list[CacheEntry]:
-        """Stand in for a lost cache file with the configuration in force, which DEL must tolerate."""
-        await self._confs.refresh()
-        loaded = self._confs.current
-        if loaded is None:
-            _log.warning("sandbox %s: no cached network and no configuration, so nothing to detach", request.sandbox_id)
-            return []
-        return [CacheEntry(loaded.conf.name, request.sandbox_id, IFNAME, config=loaded.conf.raw)]
-
-    async def _conf_of(self, entry: CacheEntry) -> tuple[NetworkConf, str]:
-        """Return the configuration that an attachment was made with; bare results go by the one in force."""
-        if entry.config:
-            conf = parse_conf_list(entry.config)
-            try:
-                return conf, await self._confs.agree(conf)
-            except ConfError:  # plugins have changed since; let them say themselves what they cannot do
-                return conf, conf.versions[-1]
-        await self._confs.refresh()
-        if self._confs.current is None:
-            raise ConfError(f"the cache file holds no configuration and there is none now: {self._confs.problem}")
-        return self._confs.current.conf, self._confs.current.version
-
-    def _attachment_of(self, entry: CacheEntry, request: PodNetworkRequest) -> Attachment:
-        paths = [path for path in (request.netns_path, entry.netns_path) if path and is_netns(path)]
-        return Attachment(
-            container_id=entry.container_id,
-            ifname=entry.ifname,
-            netns_path=paths[0] if paths else "",
-            cni_args=entry.cni_args or cni_args(request),
-            capability_args=entry.capability_args or self._capabilities_for_delete(request),
-        )
-
-    def _capabilities_for_delete(self, request: PodNetworkRequest) -> Mapping[str, Any]:
-        try:
-            return capability_args(request, self._pod_cidrs)
-        except CriError:  # what could not be asked for was not given
-            return {}
-
     def _remember_detached(self, sandbox_id: str) -> None:
         self._detached[sandbox_id] = None
         while len(self._detached) > _MAX_REMEMBERED:
@@ -325,14 +218,3 @@ class PodNetwork:
 def attachments_of(sandbox_ids: Iterable[str]) -> set[tuple[str, str]]:
     """Return the attachments that live sandboxes have, for `PodNetwork.gc`."""
     return {(sandbox_id, IFNAME) for sandbox_id in sandbox_ids}
-
-
-def _translate(error: Exception, what: str) -> CriError:
-    text = f"network of {what}: {error}"
-    if isinstance(error, PluginTimeoutError):
-        return DeadlineExceeded(text)
-    if isinstance(error, PluginMissingError) or (
-        isinstance(error, PluginError) and error.code in {CODE_TRY_AGAIN, CODE_NOT_AVAILABLE, CODE_LIMITED}
-    ):
-        return Unavailable(text)
-    return Unknown(text)
