@@ -1,0 +1,1 @@
+"""What a CRI node does, the same on every engine."""

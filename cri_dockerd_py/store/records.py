@@ -130,6 +130,11 @@ class Records:
         """Record the id that the engine gave to what the intent makes."""
         await self._execute("UPDATE intents SET object_id=? WHERE id=?", (object_id, intent_id))
 
+    async def is_open(self, intent_id: int) -> bool:
+        """Whether an intent is neither done nor undone."""
+        query = "SELECT 1 FROM intents WHERE id=?"
+        return await self._database.run(lambda db: db.execute(query, (intent_id,)).fetchone() is not None)
+
     async def clear_intent(self, intent_id: int) -> None:
         """Forget an intent: it is done, or undone."""
         await self._execute("DELETE FROM intents WHERE id=?", (intent_id,))
@@ -154,6 +159,12 @@ class Records:
             db.execute("DELETE FROM intents WHERE id=?", (intent_id,))
 
         await self._database.run(write)
+
+    async def put_sandbox(self, stored: StoredSandbox) -> None:
+        """Record a change of a sandbox."""
+        spec = _SANDBOX_SPEC.dump_json(stored.spec).decode()
+        row = (stored.id, stored.engine, stored.created_at_ns, spec)
+        await self._execute("INSERT OR REPLACE INTO sandboxes VALUES (?, ?, ?, ?)", row)
 
     async def finish_container(self, intent_id: int, stored: StoredContainer) -> None:
         """Record a container that is whole, and clear its intent, in one step."""

@@ -1,0 +1,325 @@
+"""Containers: create, start, stop, remove, and changes to running ones."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import posixpath
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+from cri_dockerd_py.backends.base import CreatedContainer, Engine
+from cri_dockerd_py.core.container_user import read_user
+from cri_dockerd_py.core.gate import Gates
+from cri_dockerd_py.core.health import EngineHealth
+from cri_dockerd_py.core.identities import Identities
+from cri_dockerd_py.core.images import Images
+from cri_dockerd_py.core.inventory import Inventory
+from cri_dockerd_py.core.jobs import Jobs
+from cri_dockerd_py.core.undo import Undo
+from cri_dockerd_py.errors import CriError, FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from cri_dockerd_py.model.container import ContainerRecord, ContainerSpec, ContainerState
+from cri_dockerd_py.model.ids import check_id
+from cri_dockerd_py.model.image import ImageRecord
+from cri_dockerd_py.model.resources import Resources
+from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxState
+from cri_dockerd_py.model.security import NamespaceMode
+from cri_dockerd_py.model.signals import signal_number
+from cri_dockerd_py.store.records import Records, StoredContainer, without_secrets
+
+_UNDO_WITHIN_S = 60.0
+_KILL_WITHIN_S = 30.0
+_LOOK_AGAIN_S = 2.0
+_START_FAILED_EXIT_CODE = 128
+
+
+class Containers:
+    """The container verbs of CRI."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        health: EngineHealth,
+        inventory: Inventory,
+        identities: Identities,
+        images: Images,
+        records: Records,
+        gates: Gates,
+        jobs: Jobs,
+    ) -> None:
+        self._engine = engine
+        self._health = health
+        self._inventory = inventory
+        self._identities = identities
+        self._images = images
+        self._records = records
+        self._gates = gates
+        self._jobs = jobs
+        self._asked_to_stop: set[str] = set()
+
+    # --- create
+
+    async def create(self, sandbox_id: str, spec: ContainerSpec) -> str:
+        """Make a container in a READY sandbox; on any failure nothing is left (CRE-02, CRE-07)."""
+        self._health.require()
+        sandbox = self._inventory.sandbox(sandbox_id)
+        async with self._gates.use(sandbox.id):
+            sandbox = self._ready_sandbox(sandbox.id)
+            self._check_namespaces(spec, sandbox)
+            image = self._images.require(spec.image.image)
+            spec = replace(spec, mounts=self._images.resolve_mounts(spec.mounts))
+            with self._identities.hold_container(sandbox.id, spec.metadata):
+                intent_id = await self._records.begin_create_container(sandbox.id, spec)
+                undo = Undo(_UNDO_WITHIN_S)
+                try:
+                    return await self._health.guard(self._create(spec, image, sandbox, intent_id, undo))
+                except BaseException:
+                    await self._jobs.finish(self._take_back(intent_id, undo))
+                    raise
+
+    async def _create(
+        self, spec: ContainerSpec, image: ImageRecord, sandbox: SandboxRecord, intent_id: int, undo: Undo
+    ) -> str:
+        log_path = await asyncio.to_thread(_prepare_log_path, sandbox.spec.log_directory, spec.log_path)
+        undo.push("create container", partial(self._engine.containers.discard_unborn, spec, sandbox))
+        created = await self._engine.containers.create(spec, image, sandbox, log_path=log_path)
+        undo.push("remove container", partial(self._engine.containers.remove, created.id))
+        record = self._record(created, spec, image, sandbox, log_path)
+        await self._records.finish_container(intent_id, stored(record))
+        self._inventory.put_container(record)
+        return created.id
+
+    def _record(
+        self,
+        created: CreatedContainer,
+        spec: ContainerSpec,
+        image: ImageRecord,
+        sandbox: SandboxRecord,
+        log_path: str,
+    ) -> ContainerRecord:
+        return ContainerRecord(
+            id=created.id,
+            sandbox_id=sandbox.id,
+            spec=without_secrets(spec),
+            state=ContainerState.CREATED,
+            created_at_ns=created.created_at_ns,
+            engine=self._engine.name,
+            image_id=image.id,
+            image_ref=created.image_ref,
+            image_name=created.image_name,
+            log_path=log_path,
+            stop_signal=created.stop_signal,
+            resources=spec.resources,
+            writable_layer_path=created.writable_layer_path,
+        )
+
+    async def _take_back(self, intent_id: int, undo: Undo) -> None:
+        if await undo.run():
+            await self._records.clear_intent(intent_id)
+
+    def _ready_sandbox(self, sandbox_id: str) -> SandboxRecord:
+        sandbox = self._inventory.sandbox(sandbox_id)
+        if sandbox.state is not SandboxState.READY:
+            raise FailedPrecondition(f"sandbox {sandbox.id} is not ready: nothing can be created or started in it")
+        return sandbox
+
+    def _check_namespaces(self, spec: ContainerSpec, sandbox: SandboxRecord) -> None:
+        if spec.security.privileged and not sandbox.spec.security.privileged:
+            raise InvalidArgument(
+                f"container {spec.metadata.name!r} is privileged and its sandbox {sandbox.id} is not: "
+                f"set privileged in the sandbox's security context"
+            )
+        options = spec.security.namespaces
+        if options.pid is NamespaceMode.TARGET:
+            target = self._inventory.container(options.target_id)
+            if target.sandbox_id != sandbox.id or target.state is not ContainerState.RUNNING:
+                raise InvalidArgument(
+                    f"target container {options.target_id} of the PID namespace must run in sandbox {sandbox.id}"
+                )
+
+    # --- start
+
+    async def start(self, container_id: str) -> None:
+        """Start a CREATED container; a failure leaves it EXITED with StartError (STT-01 to STT-03)."""
+        self._health.require()
+        record = self._inventory.container(container_id)
+        async with self._gates.use(record.sandbox_id), self._gates.end(record.id):
+            record = self._inventory.container(record.id)
+            if record.state is not ContainerState.CREATED:
+                raise FailedPrecondition(
+                    f"container {record.id} is {record.state.name}: only a CREATED container can be started"
+                )
+            self._ready_sandbox(record.sandbox_id)
+            await self._jobs.finish(self._start(record))
+
+    async def _start(self, record: ContainerRecord) -> None:
+        try:
+            started = await self._health.guard(self._engine.containers.start(record.id))
+        except Unavailable:
+            raise
+        except CriError as error:
+            await self._start_failed(record, str(error))
+            raise
+        user = await asyncio.to_thread(read_user, started.pid)
+        current = self._inventory.containers.get(record.id, record)
+        started_at_ns = current.started_at_ns or started.started_at_ns
+        state = ContainerState.RUNNING if current.state is ContainerState.CREATED else current.state
+        pid = started.pid if state is ContainerState.RUNNING else 0
+        current = replace(current, state=state, pid=pid, started_at_ns=started_at_ns, user=user or current.user)
+        self._inventory.put_container(current)
+        if user is not None:
+            await self._records.put_container(stored(current))
+
+    async def _start_failed(self, record: ContainerRecord, message: str) -> None:
+        failed = replace(
+            self._inventory.containers.get(record.id, record),
+            state=ContainerState.EXITED,
+            finished_at_ns=time.time_ns(),
+            exit_code=_START_FAILED_EXIT_CODE,
+            reason="StartError",
+            message=message,
+        )
+        await self._records.put_container(stored(failed))
+        self._inventory.put_container(failed)
+
+    # --- stop
+
+    async def stop(self, container_id: str, timeout_s: int) -> None:
+        """End a running container: its stop signal, the grace period, SIGKILL; OK when it has ended (STO-01 to 07)."""
+        if (record := self._find(container_id)) is None or not self._may_run(record):
+            return
+        self._health.require()
+        if timeout_s > 0:
+            await self._ask_to_stop(record)
+            if await self._ended(record.id, timeout_s):
+                return
+        await self._health.guard(self._engine.containers.signal(record.id, signal.SIGKILL))
+        if not await self._ended(record.id, _KILL_WITHIN_S):
+            raise FailedPrecondition(
+                f"container {record.id} has not ended {_KILL_WITHIN_S:.0f} s after SIGKILL; "
+                f"its process is stuck in the kernel (see /proc/{record.pid}/stack), try again"
+            )
+
+    async def _ask_to_stop(self, record: ContainerRecord) -> None:
+        """Send the stop signal once per container, however many stops overlap (STO-06)."""
+        if record.id in self._asked_to_stop:
+            return
+        self._asked_to_stop.add(record.id)
+        try:
+            number = signal_number(record.stop_signal)
+            await self._health.guard(self._engine.containers.signal(record.id, number))
+        except BaseException:
+            self._asked_to_stop.discard(record.id)
+            raise
+
+    @staticmethod
+    def _may_run(record: ContainerRecord) -> bool:
+        return record.state in (ContainerState.RUNNING, ContainerState.UNKNOWN)
+
+    async def _ended(self, container_id: str, within_s: float) -> bool:
+        """Wait for the exit event, and look for oneself now and then in case an event was lost."""
+        deadline = time.monotonic() + within_s
+        while (left := deadline - time.monotonic()) > 0:
+            if await self._inventory.wait_ended(container_id, min(left, _LOOK_AGAIN_S)):
+                return True
+            seen = await self._health.guard(self._engine.containers.inspect(container_id))
+            if seen is None:
+                return True
+            if seen.state is ContainerState.EXITED:
+                oom_killed = seen.reason == "OOMKilled"
+                self._inventory.mark_exited(container_id, seen.exit_code, seen.finished_at_ns, oom_killed=oom_killed)
+        return False
+
+    # --- remove
+
+    async def remove(self, container_id: str) -> None:
+        """Remove a container in any state, killing it first; its log stays (RMC-01, RMC-02)."""
+        if (record := self._find(container_id)) is None:
+            return
+        self._health.require()
+        await self._jobs.shared(("remove container", record.id), partial(self._remove, record.id))
+
+    async def _remove(self, container_id: str) -> None:
+        async with self._gates.end(container_id):
+            await self._health.guard(self._engine.containers.remove(container_id))
+            await self._records.forget_containers([container_id])
+            self._inventory.drop_container(container_id)
+            self._asked_to_stop.discard(container_id)
+
+    # --- changes
+
+    async def update_resources(self, container_id: str, resources: Resources) -> None:
+        """Set the given limits, leave the others alone (UCR-01 to UCR-06)."""
+        self._health.require()
+        record = self._inventory.container(container_id)
+        async with self._gates.end(record.id):
+            record = self._inventory.container(record.id)
+            if record.state is not ContainerState.EXITED:
+                await self._health.guard(self._engine.containers.update(record.id, resources))
+            record = self._inventory.container(record.id)
+            record = replace(record, resources=record.resources.merged(resources))
+            await self._records.put_container(stored(record))
+            self._inventory.put_container(record)
+
+    async def reopen_log(self, container_id: str) -> None:
+        """Let a running container's log go on in a new file (LOG-20, LOG-21)."""
+        record = self._running(container_id)
+        await self._engine.containers.reopen_log(record.id)
+
+    async def checkpoint(self, container_id: str, location: str, timeout_s: int) -> None:
+        """Write a checkpoint of a running container to `location` (CKP-01 to CKP-04)."""
+        self._health.require()
+        if timeout_s < 0:
+            raise InvalidArgument(f"timeout {timeout_s} is negative: give seconds, or 0 for the default")
+        record = self._running(container_id)
+        within_s = float(timeout_s or 120)
+        await self._health.guard(self._engine.processes.checkpoint(record.id, location, within_s=within_s))
+
+    async def verbose(self, container_id: str) -> Mapping[str, object]:
+        """Return the engine's own view of the container, for people."""
+        record = self._inventory.container(container_id)
+        return await self._health.guard(self._engine.containers.verbose(record.id))
+
+    def _running(self, container_id: str) -> ContainerRecord:
+        record = self._inventory.container(container_id)
+        if record.state is not ContainerState.RUNNING:
+            raise FailedPrecondition(f"container {record.id} is {record.state.name}, not running")
+        return record
+
+    def _find(self, container_id: str) -> ContainerRecord | None:
+        check_id("container", container_id)
+        try:
+            return self._inventory.container(container_id)
+        except NotFound:
+            return None
+
+
+def stored(record: ContainerRecord) -> StoredContainer:
+    """Return what the database keeps of a container."""
+    failed = record.reason == "StartError"
+    return StoredContainer(
+        id=record.id,
+        sandbox_id=record.sandbox_id,
+        engine=record.engine,
+        spec=record.spec,
+        resources=record.resources,
+        image_id=record.image_id,
+        image_ref=record.image_ref,
+        image_name=record.image_name,
+        stop_signal=record.stop_signal,
+        user=record.user,
+        start_error=record.message if failed else "",
+        failed_at_ns=record.finished_at_ns if failed else 0,
+    )
+
+
+def _prepare_log_path(directory: str, relative: str) -> str:
+    """Return the absolute log path with its directory made, or empty when output is to be discarded (CRE-14)."""
+    if not directory or not relative:
+        return ""
+    path = posixpath.join(directory, relative)
+    os.makedirs(posixpath.dirname(path), mode=0o755, exist_ok=True)
+    return path

@@ -1,0 +1,163 @@
+"""Keeps memory in step with an engine: follows its events, resyncs after gaps and every few minutes, pings it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import replace
+
+from cri_dockerd_py.backends.base import (
+    Connected,
+    Engine,
+    EngineEvent,
+    ImagesChanged,
+    ObjectAppeared,
+    ObjectGone,
+    ProcessExited,
+    ProcessStarted,
+)
+from cri_dockerd_py.core.health import EngineHealth
+from cri_dockerd_py.core.identities import Identities
+from cri_dockerd_py.core.images import Images
+from cri_dockerd_py.core.inventory import Inventory
+from cri_dockerd_py.core.jobs import Jobs
+from cri_dockerd_py.core.recovery import Recovery
+from cri_dockerd_py.errors import CriError
+from cri_dockerd_py.model.container import ContainerState
+from cri_dockerd_py.model.sandbox import SandboxState
+from cri_dockerd_py.store.records import Records
+
+_LOG = logging.getLogger(__name__)
+_PING_EVERY_S = 5.0
+_RETRY_RESYNC_S = 2.0
+_IMAGES_SETTLE_S = 0.5
+
+
+class Feed:
+    """Runs for the life of the service."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        health: EngineHealth,
+        inventory: Inventory,
+        identities: Identities,
+        images: Images,
+        recovery: Recovery,
+        records: Records,
+        jobs: Jobs,
+        resync_every_s: float,
+    ) -> None:
+        self._engine = engine
+        self._health = health
+        self._inventory = inventory
+        self._identities = identities
+        self._images = images
+        self._recovery = recovery
+        self._records = records
+        self._jobs = jobs
+        self._resync_every_s = resync_every_s
+        self.last_event_lag_s = 0.0
+
+    async def follow(self) -> None:
+        """Apply events as they come."""
+        async for event in self._engine.events.events():
+            try:
+                await self._apply(event)
+            except CriError as error:
+                _LOG.warning("an event of %s could not be applied: %s", self._engine.name, error)
+
+    async def watch(self) -> None:
+        """Find out early that the engine hangs, and that it is back."""
+        while True:
+            await asyncio.sleep(_PING_EVERY_S)
+            try:
+                await self._engine.events.ping()
+            except CriError as error:
+                self._health.down(str(error))
+            else:
+                if not self._health.ready:
+                    self._jobs.spawn("resync", self._resync_until_done)
+
+    async def resync_regularly(self) -> None:
+        """Prove every few minutes that memory is right."""
+        while True:
+            await asyncio.sleep(self._resync_every_s)
+            if self._health.ready:
+                await self._try_resync()
+
+    async def _apply(self, event: EngineEvent) -> None:
+        match event:
+            case Connected():
+                self._jobs.spawn("resync", self._resync_until_done)
+            case ProcessStarted():
+                self._started(event)
+            case ProcessExited():
+                await self._exited(event)
+            case ObjectAppeared():
+                self._look_at(event.id)
+            case ObjectGone():
+                await self._gone(event.id)
+            case ImagesChanged():
+                self._jobs.spawn("images", self._refresh_images)
+
+    async def _resync_until_done(self) -> None:
+        while True:
+            if await self._try_resync():
+                return
+            await asyncio.sleep(_RETRY_RESYNC_S)
+
+    async def _try_resync(self) -> bool:
+        try:
+            await self._recovery.resync()
+            await self._images.refresh_filesystems()
+        except CriError as error:
+            self._health.down(str(error))
+            return False
+        self._health.up()
+        return True
+
+    def _started(self, event: ProcessStarted) -> None:
+        record = self._inventory.containers.get(event.id)
+        if record is None:
+            self._look_at(event.id)
+        elif record.state is ContainerState.CREATED:
+            running = replace(record, state=ContainerState.RUNNING, started_at_ns=event.at_ns)
+            self._inventory.put_container(running)
+
+    def _look_at(self, object_id: str) -> None:
+        if object_id not in self._inventory.sandboxes and object_id not in self._inventory.containers:
+            self._jobs.spawn(("inspect", object_id), lambda: self._appeared(object_id))
+
+    async def _exited(self, event: ProcessExited) -> None:
+        self.last_event_lag_s = max(0.0, (time.time_ns() - event.at_ns) / 1e9)
+        sandbox = self._inventory.sandboxes.get(event.id)
+        if sandbox is not None:
+            self._inventory.put_sandbox(replace(sandbox, state=SandboxState.NOTREADY, pid=0))
+        else:
+            self._inventory.mark_exited(event.id, event.exit_code, event.at_ns, oom_killed=event.oom_killed)
+
+    async def _gone(self, object_id: str) -> None:
+        """A container is forgotten; a sandbox that nobody asked us to remove stays NOTREADY until kubelet does."""
+        self._inventory.drop_container(object_id)
+        sandbox = self._inventory.sandboxes.get(object_id)
+        if sandbox is not None:
+            self._inventory.put_sandbox(replace(sandbox, state=SandboxState.NOTREADY, pid=0))
+
+    async def _appeared(self, object_id: str) -> None:
+        """List what another program made with our labels; what we are making ourselves is put by its own call."""
+        container = await self._engine.containers.inspect(object_id)
+        if container is not None:
+            if not self._identities.container_in_making(container.sandbox_id, container.spec.metadata):
+                self._inventory.put_container(container)
+            return
+        sandbox = await self._engine.sandboxes.inspect(object_id)
+        if sandbox is None or self._identities.sandbox_in_making(sandbox.spec.metadata):
+            return
+        if sandbox.state is SandboxState.READY:
+            self._inventory.put_sandbox(self._recovery.completed_sandbox(sandbox, None))
+
+    async def _refresh_images(self) -> None:
+        await asyncio.sleep(_IMAGES_SETTLE_S)
+        await self._images.refresh()

@@ -1,0 +1,69 @@
+"""Whether an engine answers: writes fail fast while it does not, and those under way are let go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from cri_dockerd_py.errors import Unavailable
+
+Result = TypeVar("Result")
+_LOG = logging.getLogger(__name__)
+
+
+class EngineHealth:
+    """The last word on one engine; `reason` says why it is not ready."""
+
+    def __init__(self, engine_name: str) -> None:
+        self.engine_name = engine_name
+        self.ready = False
+        self.reason = "not connected yet"
+        self._lost: asyncio.Future[None] | None = None
+
+    def up(self) -> None:
+        """The engine answers and what is known of it is whole."""
+        if not self.ready:
+            _LOG.info("%s is ready", self.engine_name)
+        self.ready, self.reason = True, ""
+
+    def down(self, reason: str) -> None:
+        """The engine is away; every guarded call under way ends with Unavailable."""
+        if self.ready:
+            _LOG.warning("%s is away, writes are refused until it is back: %s", self.engine_name, reason)
+        self.ready, self.reason = False, reason
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(None)
+        self._lost = None
+
+    def require(self) -> None:
+        """Raise Unavailable unless the engine answers."""
+        if not self.ready:
+            raise self._unavailable()
+
+    async def guard(self, call: Awaitable[Result]) -> Result:
+        """Return what `call` returns, or raise Unavailable as soon as the engine is known to be away."""
+        job = asyncio.ensure_future(call)
+        if not self.ready:
+            job.cancel()
+            raise self._unavailable()
+        if self._lost is None:
+            self._lost = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait((job, self._lost), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            job.cancel()
+            await asyncio.wait((job,))
+            raise
+        if job.done():
+            return job.result()
+        job.cancel()
+        await asyncio.wait((job,))
+        raise self._unavailable()
+
+    def _unavailable(self) -> Unavailable:
+        return Unavailable(
+            f"{self.engine_name} cannot be reached ({self.reason}); running containers go on, "
+            f"and this call works again once it is back"
+        )

@@ -1,0 +1,30 @@
+"""Finds images by every name that callers use (GEN-10, IMG-01, IMG-02)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cri_dockerd_py.errors import InvalidArgument
+from cri_dockerd_py.model.image import ImageRecord
+from cri_dockerd_py.model.image_ref import id_prefix, normalize_reference
+
+
+def find_image(images: Mapping[str, ImageRecord], text: str) -> ImageRecord | None:
+    """Return the image that an id, an unambiguous prefix of one, a tag or a digest names; None when absent."""
+    if (record := images.get(text)) is not None:
+        return record
+    prefix = id_prefix(text)
+    if prefix is not None and (record := _by_prefix(images, prefix)) is not None:
+        return record
+    reference = normalize_reference(text)
+    for record in images.values():
+        if reference in record.repo_tags or reference in record.repo_digests:
+            return record
+    return None
+
+
+def _by_prefix(images: Mapping[str, ImageRecord], prefix: str) -> ImageRecord | None:
+    matches = [record for image_id, record in images.items() if image_id.startswith(prefix)]
+    if len(matches) > 1:
+        raise InvalidArgument(f"image id {prefix!r} is ambiguous: it begins {len(matches)} ids; give more digits")
+    return matches[0] if matches else None

@@ -1,0 +1,51 @@
+"""Work that outlives the call which asked for it, with one owner."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+_LOG = logging.getLogger(__name__)
+
+
+class Jobs:
+    """Runs named jobs; two calls for the same key share one job, and a caller that goes away does not stop it."""
+
+    def __init__(self) -> None:
+        self._running: dict[Hashable, asyncio.Task[Any]] = {}
+
+    async def shared(self, key: Hashable, start: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        """Return what the job of this key returns, starting it if it does not run."""
+        job: asyncio.Task[Result] = self._running.get(key) or self._start(key, start())
+        return await asyncio.shield(job)
+
+    def spawn(self, key: Hashable, start: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Start a job that nobody waits for, unless it runs already; its failure is logged."""
+        if key not in self._running:
+            self._start(key, start())
+
+    async def finish(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """Run to the end even when the caller is cancelled meanwhile."""
+        return await asyncio.shield(self._start(object(), coroutine))
+
+    def _start(self, key: Hashable, coroutine: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        job = asyncio.get_running_loop().create_task(coroutine, name=f"job {key}")
+        self._running[key] = job
+        job.add_done_callback(lambda done: self._ended(key, done))
+        return job
+
+    def _ended(self, key: Hashable, job: asyncio.Task[Any]) -> None:
+        self._running.pop(key, None)
+        if not job.cancelled() and (error := job.exception()) is not None:
+            _LOG.debug("%s failed: %s", job.get_name(), error)
+
+    async def close(self, within_s: float) -> None:
+        """Let running jobs end within the time, then cancel what is left."""
+        if self._running:
+            _, late = await asyncio.wait(list(self._running.values()), timeout=within_s)
+            for job in late:
+                job.cancel()
+            await asyncio.gather(*late, return_exceptions=True)

@@ -1,0 +1,86 @@
+"""Pods' places on the pod network: on record from before CNI ADD until after CNI DEL, so none is ever leaked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxSpec
+from cri_dockerd_py.network.netns import NetnsDir
+from cri_dockerd_py.network.pod_network import PodNetwork
+from cri_dockerd_py.network.pod_request import PodNetworkRequest
+from cri_dockerd_py.store.records import Attachment, Records
+
+
+class PodAttachments:
+    """Attaches sandboxes to the pod network and releases them, also those of another shim that kept CNI's cache."""
+
+    def __init__(self, network: PodNetwork, netns: NetnsDir, records: Records) -> None:
+        self._network = network
+        self._netns = netns
+        self._records = records
+        self._held: dict[str, Attachment] = {}
+
+    def restore(self, held: Mapping[str, Attachment]) -> None:
+        """Take over what was on record when the service started."""
+        self._held = dict(held)
+
+    @property
+    def held(self) -> Mapping[str, Attachment]:
+        """Every attachment on record, by sandbox id."""
+        return self._held
+
+    async def attach(self, sandbox_id: str, spec: SandboxSpec, pid: int) -> tuple[tuple[str, ...], str]:
+        """Pin the namespace of process `pid` and run CNI ADD; return the pod's addresses and the namespace's path."""
+        netns_path = str(self._netns.path_of(sandbox_id))
+        attachment = Attachment(sandbox_id, netns_path, spec)
+        await self._records.attach(attachment)
+        self._held[sandbox_id] = attachment
+        await self._netns.pin(sandbox_id, pid)
+        status = await self._network.setup(_request(sandbox_id, spec, netns_path))
+        return status.ips, netns_path
+
+    def is_held(self, sandbox_id: str) -> bool:
+        """Whether the sandbox may hold an address."""
+        return sandbox_id in self._held or self._network.cached_status(sandbox_id) is not None
+
+    def ips(self, sandbox_id: str) -> tuple[str, ...]:
+        """Return the addresses that CNI's cache holds for the sandbox, also when another shim wrote it."""
+        status = self._network.cached_status(sandbox_id)
+        return () if status is None else status.ips
+
+    def pinned(self, sandbox_id: str) -> bool:
+        """Whether DEL can do without the sandbox's process."""
+        return sandbox_id in self._held
+
+    async def release(self, sandbox_id: str, record: SandboxRecord | None) -> None:
+        """Run CNI DEL and unpin the namespace; raises while something is still held, and may be repeated."""
+        if not self.is_held(sandbox_id):
+            return
+        attachment = self._held.get(sandbox_id)
+        spec = attachment.spec if attachment else record.spec if record else None
+        await self._network.teardown(_request(sandbox_id, spec, self._live_netns(attachment, record)))
+        await self._netns.remove(sandbox_id)
+        await self._records.detach(sandbox_id)
+        self._held.pop(sandbox_id, None)
+
+    @staticmethod
+    def _live_netns(attachment: Attachment | None, record: SandboxRecord | None) -> str | None:
+        if attachment is not None:
+            return attachment.netns_path
+        return f"/proc/{record.pid}/ns/net" if record and record.pid else None
+
+
+def _request(sandbox_id: str, spec: SandboxSpec | None, netns_path: str | None) -> PodNetworkRequest:
+    if spec is None:
+        return PodNetworkRequest(sandbox_id, netns_path=netns_path)
+    return PodNetworkRequest(
+        sandbox_id=sandbox_id,
+        pod_name=spec.metadata.name,
+        pod_namespace=spec.metadata.namespace,
+        pod_uid=spec.metadata.uid,
+        netns_path=netns_path,
+        port_mappings=spec.port_mappings,
+        annotations=spec.annotations,
+        dns=spec.dns,
+        cgroup_path=spec.cgroup_parent,
+    )

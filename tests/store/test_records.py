@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cri_dockerd_py.model.container import ContainerMetadata, ContainerSpec, ImageSpec, Mount
+from cri_dockerd_py.model.resources import Resources
+from cri_dockerd_py.model.sandbox import DnsConfig, PodMetadata, SandboxSpec
+from cri_dockerd_py.store.database import Database
+from cri_dockerd_py.store.records import (
+    Attachment,
+    Records,
+    StoredContainer,
+    StoredSandbox,
+    read_create_intent,
+    read_run_intent,
+)
+
+SPEC = SandboxSpec(PodMetadata("p", "u", "ns", 3), dns=DnsConfig(("1.1.1.1",)), labels={"a": "", "b/c": "é"})
+
+
+async def opened(path: Path) -> tuple[Database, Records]:
+    database = Database(path / "state.db")
+    await database.open()
+    return database, Records(database)
+
+
+async def test_what_is_written_is_read_back_by_the_next_process(tmp_path: Path) -> None:
+    database, records = await opened(tmp_path)
+    spec = ContainerSpec(
+        ContainerMetadata("c", 2), ImageSpec("i"), mounts=(Mount("/a", "/b"),), envs=(("PASSWORD", "\udcff"),)
+    )
+    intent_id = await records.begin_run_sandbox(SPEC)
+    await records.note_object(intent_id, "abc")
+    await records.attach(Attachment("abc", "/run/netns/x", SPEC))
+    create_id = await records.begin_create_container("abc", spec)
+    await database.close()
+
+    database, records = await opened(tmp_path)
+    stored = await records.load()
+    run, create = stored.intents
+    assert (run.id, run.object_id, read_run_intent(run)) == (intent_id, "abc", SPEC)
+    assert create.id == create_id
+    assert read_create_intent(create).spec.mounts == spec.mounts
+    assert "PASSWORD" not in create.payload
+    assert stored.attachments["abc"].spec == SPEC
+    await database.close()
+
+
+async def test_finishing_clears_the_intent_in_the_same_step(tmp_path: Path) -> None:
+    database, records = await opened(tmp_path)
+    intent_id = await records.begin_run_sandbox(SPEC)
+    assert await records.is_open(intent_id)
+    await records.finish_sandbox(intent_id, StoredSandbox("abc", "docker", 5, SPEC))
+    spec = ContainerSpec(ContainerMetadata("c"), ImageSpec("i"))
+    container = StoredContainer("c1", "abc", "docker", spec, Resources(cpu_shares=2), "sha256:1", "r", "n")
+    await records.finish_container(await records.begin_create_container("abc", spec), container)
+
+    stored = await records.load()
+    assert not await records.is_open(intent_id)
+    assert (stored.intents, stored.sandboxes["abc"].spec, stored.containers["c1"]) == ((), SPEC, container)
+
+    await records.forget_sandbox("abc")
+    stored = await records.load()
+    assert not stored.sandboxes
+    assert not stored.containers
+    await database.close()
+
+
+async def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "state.db").write_bytes(b"not a database" * 100)
+    database, records = await opened(tmp_path)
+
+    assert not (await records.load()).sandboxes
+    assert (tmp_path / "state.db.damaged").exists()
+    assert (tmp_path / "state.db").stat().st_mode & 0o777 == 0o600
+    await database.close()
+
+
+async def test_a_failed_step_writes_nothing(tmp_path: Path) -> None:
+    database, records = await opened(tmp_path)
+
+    def half(db: object) -> None:
+        db.execute("INSERT INTO intents (kind, payload) VALUES ('run_sandbox', '{}')")  # type: ignore[attr-defined]
+        raise RuntimeError("stop here")
+
+    with pytest.raises(RuntimeError):
+        await database.run(half)
+    assert (await records.load()).intents == ()
+    await database.close()
