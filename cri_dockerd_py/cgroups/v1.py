@@ -1,0 +1,153 @@
+"""Reading cgroup v1: one hierarchy a controller, each with its own path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from cri_dockerd_py.cgroups.base import CgroupReader
+from cri_dockerd_py.cgroups.files import read_number, read_once
+from cri_dockerd_py.cgroups.parse import device_io_v1, field, flat_keyed, has_field
+from cri_dockerd_py.cgroups.usage import (
+    BasicUsage,
+    CgroupDirs,
+    CgroupUsage,
+    CpuTimes,
+    DeviceIo,
+    HugepageUsage,
+    MemoryDetails,
+)
+
+#: The kernel writes "no limit" as a number that differs by page size; no machine has this much memory.
+_NO_LIMIT_BYTES = 1 << 62
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_USED = ("cpu", "cpuacct", "memory", "pids", "blkio", "hugetlb")
+
+
+class CgroupV1(CgroupReader):
+    """Reads the hierarchies mounted at `roots` (controller → directory)."""
+
+    def __init__(self, roots: Mapping[str, str], proc_root: str = "/proc") -> None:
+        super().__init__(proc_root)
+        self._roots = {controller: roots[controller] for controller in _USED if controller in roots}
+
+    def _dirs(self, paths: dict[str, str]) -> CgroupDirs | None:
+        dirs = {name: root + paths[name].rstrip("/") for name, root in self._roots.items() if name in paths}
+        return dirs if "cpuacct" in dirs and "memory" in dirs else None
+
+    def _process_dir(self, dirs: CgroupDirs) -> str | None:
+        return dirs.get("memory")
+
+    def basic(self, dirs: CgroupDirs) -> BasicUsage | None:
+        """Return what CRI's stats need: three small reads, two more under a limit."""
+        memory = dirs["memory"]
+        usage_bytes = read_number(memory + "/memory.usage_in_bytes")
+        stat = read_once(memory + "/memory.stat")
+        cpu_usage_ns = read_number(dirs["cpuacct"] + "/cpuacct.usage")
+        if usage_bytes is None or cpu_usage_ns is None or not stat:
+            return None
+        return _basic(memory, cpu_usage_ns, usage_bytes, b"\n" + stat)
+
+    def full(self, dirs: CgroupDirs) -> CgroupUsage | None:
+        """Return all that is known."""
+        basic = self.basic(dirs)
+        stat = read_once(dirs["memory"] + "/memory.stat")
+        if basic is None or stat is None:
+            return None
+        return CgroupUsage(
+            basic=basic,
+            cpu=_cpu_times(dirs),
+            memory=_memory_details(dirs["memory"], b"\n" + stat),
+            tasks=self.task_count(dirs) or 0,
+            tasks_limit=read_number(dirs.get("pids", "") + "/pids.max") or 0,
+            devices=_devices(dirs.get("blkio")),
+            hugepages=_hugepages(dirs.get("hugetlb")),
+        )
+
+    def task_count(self, dirs: CgroupDirs) -> int | None:
+        """Return the number of tasks in the cgroup and below it."""
+        return read_number(dirs.get("pids", "") + "/pids.current")
+
+
+def _basic(memory: str, cpu_usage_ns: int, usage_bytes: int, stat: bytes) -> BasicUsage:
+    limit = swap_limit = swap = None
+    # The hierarchical limit is the least one on the way up: only when there is one can there be an own one.
+    if field(stat, b"\nhierarchical_memory_limit ") < _NO_LIMIT_BYTES:
+        limit = _limit(memory + "/memory.limit_in_bytes")
+    if has_field(stat, b"\nhierarchical_memsw_limit "):
+        swap = field(stat, b"\ntotal_swap ")
+        if limit is not None and (both := _limit(memory + "/memory.memsw.limit_in_bytes")) is not None:
+            swap_limit = max(0, both - limit)
+    return BasicUsage(
+        cpu_usage_ns=cpu_usage_ns,
+        memory_usage_bytes=usage_bytes,
+        memory_inactive_file_bytes=field(stat, b"\ntotal_inactive_file "),
+        memory_rss_bytes=field(stat, b"\ntotal_rss "),
+        memory_limit_bytes=limit,
+        page_faults=field(stat, b"\ntotal_pgfault "),
+        major_page_faults=field(stat, b"\ntotal_pgmajfault "),
+        swap_usage_bytes=swap,
+        swap_limit_bytes=swap_limit,
+    )
+
+
+def _limit(path: str) -> int | None:
+    value = read_number(path)
+    return value if value is not None and value < _NO_LIMIT_BYTES else None
+
+
+def _cpu_times(dirs: CgroupDirs) -> CpuTimes:
+    user, system = (read_number(f"{dirs['cpuacct']}/cpuacct.usage_{kind}") for kind in ("user", "sys"))
+    if user is None or system is None:
+        ticks = flat_keyed(read_once(dirs["cpuacct"] + "/cpuacct.stat") or b"")
+        user, system = ticks.get("user", 0) * _TICK_NS, ticks.get("system", 0) * _TICK_NS
+    stat = flat_keyed(read_once(dirs.get("cpu", "") + "/cpu.stat") or b"")
+    return CpuTimes(
+        user_ns=user,
+        system_ns=system,
+        periods=stat.get("nr_periods", 0),
+        throttled_periods=stat.get("nr_throttled", 0),
+        throttled_ns=stat.get("throttled_time", 0),
+    )
+
+
+def _memory_details(memory: str, stat: bytes) -> MemoryDetails:
+    return MemoryDetails(
+        cache_bytes=field(stat, b"\ntotal_cache "),
+        mapped_file_bytes=field(stat, b"\ntotal_mapped_file "),
+        active_file_bytes=field(stat, b"\ntotal_active_file "),
+        kernel_bytes=read_number(memory + "/memory.kmem.usage_in_bytes") or 0,
+        max_usage_bytes=read_number(memory + "/memory.max_usage_in_bytes") or 0,
+        failures=read_number(memory + "/memory.failcnt") or 0,
+        page_faults_own=field(stat, b"\npgfault "),
+        major_page_faults_own=field(stat, b"\npgmajfault "),
+        oom_kills=field(b"\n" + (read_once(memory + "/memory.oom_control") or b""), b"\noom_kill "),
+        reservation_bytes=_limit(memory + "/memory.soft_limit_in_bytes") or 0,
+        swap_bytes=field(stat, b"\ntotal_swap "),
+    )
+
+
+def _devices(blkio: str | None) -> tuple[DeviceIo, ...]:
+    if blkio is None:
+        return ()
+    amounts = read_once(blkio + "/blkio.throttle.io_service_bytes_recursive") or b""
+    counts = read_once(blkio + "/blkio.throttle.io_serviced_recursive") or b""
+    return device_io_v1(amounts, counts)
+
+
+def _hugepages(hugetlb: str | None) -> tuple[HugepageUsage, ...]:
+    if hugetlb is None:
+        return ()
+    try:
+        names = sorted(os.listdir(hugetlb))
+    except OSError:
+        return ()
+    sizes = [name.split(".")[1] for name in names if name.endswith(".max_usage_in_bytes") and ".rsvd." not in name]
+    return tuple(
+        HugepageUsage(
+            page_size=size,
+            usage_bytes=read_number(f"{hugetlb}/hugetlb.{size}.usage_in_bytes") or 0,
+            max_usage_bytes=read_number(f"{hugetlb}/hugetlb.{size}.max_usage_in_bytes") or 0,
+        )
+        for size in sizes
+    )

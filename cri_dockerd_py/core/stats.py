@@ -1,0 +1,187 @@
+"""ContainerStats, PodSandboxStats and their lists: from cgroup files and memory, with no call to an engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from cri_dockerd_py.cgroups.proc_net import interfaces_of
+from cri_dockerd_py.core.stats_sampler import Sample, StatsSampler, StatsTarget
+from cri_dockerd_py.core.stats_values import (
+    container_attributes,
+    cpu_usage,
+    io_usage,
+    memory_usage,
+    network_usage,
+    sandbox_attributes,
+    sum_of,
+    swap_usage,
+)
+from cri_dockerd_py.core.writable_layers import WritableLayers
+from cri_dockerd_py.errors import FailedPrecondition
+from cri_dockerd_py.model.container import ContainerRecord, ContainerState
+from cri_dockerd_py.model.image import FilesystemUsage
+from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxState
+from cri_dockerd_py.model.stats import ContainerStats, NetworkUsage, PodSandboxStats, ProcessUsage
+
+
+class StatsInventory(Protocol):
+    """What stats need to know of containers and sandboxes (`core.inventory.Inventory` has it)."""
+
+    containers: dict[str, ContainerRecord]
+    sandboxes: dict[str, SandboxRecord]
+
+    def container(self, container_id: str) -> ContainerRecord:
+        """Return the container with this id or unambiguous prefix of one."""
+
+    def sandbox(self, sandbox_id: str) -> SandboxRecord:
+        """Return the sandbox with this id or unambiguous prefix of one."""
+
+    def containers_of(self, sandbox_id: str) -> list[ContainerRecord]:
+        """Return the containers of the sandbox with this full id."""
+
+    def list_containers(
+        self,
+        id: str = "",
+        state: ContainerState | None = None,
+        sandbox_id: str = "",
+        labels: Mapping[str, str] | None = None,
+    ) -> list[ContainerRecord]:
+        """Return the containers that meet all given conditions."""
+
+    def list_sandboxes(
+        self, id: str = "", state: SandboxState | None = None, labels: Mapping[str, str] | None = None
+    ) -> list[SandboxRecord]:
+        """Return the sandboxes that meet all given conditions."""
+
+
+Pod = tuple[SandboxRecord, Sequence[ContainerRecord]]
+
+
+class Stats:
+    """The public verbs. `layers_root` returns the directory of an engine's writable layers, "" when not known."""
+
+    def __init__(
+        self,
+        inventory: StatsInventory,
+        sampler: StatsSampler,
+        layers: WritableLayers,
+        layers_root: Callable[[str], str],
+        proc_root: str = "/proc",
+    ) -> None:
+        self._inventory = inventory
+        self._sampler = sampler
+        self._layers = layers
+        self._layers_root = layers_root
+        self._proc_root = proc_root
+
+    async def container(self, container_id: str) -> ContainerStats:
+        """Return the numbers of a running container (STS-01)."""
+        record = self._inventory.container(container_id)
+        if record.state is not ContainerState.RUNNING:
+            raise FailedPrecondition(f"container {record.id} is {record.state.name}: only running ones have stats")
+        found = await self._sampler.in_thread(lambda: self._container(record))
+        if found is None:
+            raise FailedPrecondition(
+                f"container {record.id} has no cgroup any more: it is ending; list containers again"
+            )
+        return found
+
+    async def list_containers(
+        self, id: str = "", sandbox_id: str = "", labels: Mapping[str, str] | None = None
+    ) -> list[ContainerStats]:
+        """Return the numbers of running containers; without a condition also the layers of ended ones (STS-08)."""
+        records = self._inventory.list_containers(id=id, sandbox_id=sandbox_id, labels=labels)
+        if id or sandbox_id or labels:
+            records = [record for record in records if record.state is ContainerState.RUNNING]
+        self._sampler.forget_all_but((*self._inventory.containers, *self._inventory.sandboxes))
+        return await self._sampler.in_thread(lambda: self._containers(records))
+
+    async def sandbox(self, sandbox_id: str) -> PodSandboxStats:
+        """Return the numbers of a ready pod (PST-04)."""
+        record = self._inventory.sandbox(sandbox_id)
+        if record.state is not SandboxState.READY:
+            raise FailedPrecondition(f"sandbox {record.id} is not ready: only ready ones have stats")
+        pod = self._pod(record)
+        found = await self._sampler.in_thread(lambda: self._sandbox(*pod))
+        if found is None:
+            raise FailedPrecondition(f"sandbox {record.id} has no cgroup any more: it is ending; list sandboxes again")
+        return found
+
+    async def list_sandboxes(self, id: str = "", labels: Mapping[str, str] | None = None) -> list[PodSandboxStats]:
+        """Return the numbers of ready pods."""
+        pods = [self._pod(record) for record in self._inventory.list_sandboxes(id, SandboxState.READY, labels)]
+        found = await self._sampler.in_thread(lambda: [self._sandbox(*pod) for pod in pods])
+        return [stats for stats in found if stats is not None]
+
+    def _pod(self, record: SandboxRecord) -> Pod:
+        containers = self._inventory.containers_of(record.id)
+        return record, [one for one in containers if one.state is ContainerState.RUNNING]
+
+    # --- in the sampler's thread
+
+    def _containers(self, records: Sequence[ContainerRecord]) -> list[ContainerStats]:
+        found = [self._container(record) for record in records]
+        return [stats for stats in found if stats is not None]
+
+    def _container(self, record: ContainerRecord) -> ContainerStats | None:
+        attributes, layer = container_attributes(record), self._layer(record)
+        if record.state is not ContainerState.RUNNING:
+            return ContainerStats(attributes=attributes, writable_layer=layer)
+        sample = self._sampler.sample(StatsTarget(record.id, record.pid))
+        if sample is None:
+            return None
+        return ContainerStats(
+            attributes=attributes,
+            cpu=cpu_usage(sample),
+            memory=memory_usage(sample),
+            writable_layer=layer,
+            swap=swap_usage(sample),
+            io=io_usage(sample),
+        )
+
+    def _layer(self, record: ContainerRecord) -> FilesystemUsage | None:
+        usage = self._layers.usage(record.id)
+        if usage is None:
+            return None
+        mountpoint = self._layers_root(record.engine) or record.writable_layer_path
+        return FilesystemUsage(usage.timestamp_ns, mountpoint, usage.used_bytes, usage.inodes_used)
+
+    def _sandbox(self, record: SandboxRecord, containers: Sequence[ContainerRecord]) -> PodSandboxStats | None:
+        sample = self.pod_sample(record, containers)
+        if sample is None:
+            return None
+        return PodSandboxStats(
+            attributes=sandbox_attributes(record),
+            cpu=cpu_usage(sample),
+            memory=memory_usage(sample),
+            network=self._network(record),
+            process=self._processes(record, containers),
+            io=io_usage(sample),
+            containers=tuple(self._containers(containers)),
+        )
+
+    def pod_sample(self, record: SandboxRecord, containers: Sequence[ContainerRecord]) -> Sample | None:
+        """Return a sample of the pod's own cgroup; without one, the sum over its processes' cgroups."""
+        if record.spec.cgroup_parent:
+            target = StatsTarget(record.id, record.pid, record.spec.cgroup_parent)
+            if (sample := self._sampler.sample(target)) is not None:
+                return sample
+        samples = [self._sampler.sample(target) for target in _members(record, containers)]
+        return sum_of([sample for sample in samples if sample is not None])
+
+    def _network(self, record: SandboxRecord) -> NetworkUsage | None:
+        if record.spec.host_network or record.pid <= 0:
+            return None
+        interfaces = interfaces_of(record.pid, self._proc_root)
+        return None if interfaces is None else network_usage(time.time_ns(), interfaces)
+
+    def _processes(self, record: SandboxRecord, containers: Sequence[ContainerRecord]) -> ProcessUsage:
+        found = [self._sampler.dirs(target) for target in _members(record, containers)]
+        counts = [self._sampler.reader.task_count(dirs) for dirs in found if dirs is not None]
+        return ProcessUsage(time.time_ns(), sum(count for count in counts if count is not None))
+
+
+def _members(record: SandboxRecord, containers: Sequence[ContainerRecord]) -> list[StatsTarget]:
+    return [StatsTarget(record.id, record.pid), *(StatsTarget(one.id, one.pid) for one in containers)]
