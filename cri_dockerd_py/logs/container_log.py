@@ -1,0 +1,273 @@
+"""One container's way from FIFO to log file, exactly once whatever is killed when.
+
+For every chunk: take it from the FIFO into the spool, render it, append the text, commit. `journal.py` says why a
+kill between any two of these steps loses and doubles nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cri_dockerd_py.errors import CriError, FailedPrecondition
+from cri_dockerd_py.logs.counters import Counters
+from cri_dockerd_py.logs.cri_format import Decoder, Rendered
+from cri_dockerd_py.logs.journal import Journal, Mark, Spool
+from cri_dockerd_py.logs.log_file import LogFile
+from cri_dockerd_py.logs.pump import Turn
+
+logger = logging.getLogger(__name__)
+
+_CHUNK_BYTES = 256 << 10
+_TURN_BYTES = 1 << 20
+_PIPE_BYTES = (1 << 20, 512 << 10, 256 << 10)
+_REOPEN_SECONDS = 1.0
+
+
+class Source:
+    """One FIFO that is being read, with its decoder; without a spool its bytes are thrown away."""
+
+    def __init__(self, fifo_path: str, fd: int, decoder: Decoder, spool: Spool | None, index: int) -> None:
+        self.fifo_path = fifo_path
+        self.fd = fd
+        self.decoder = decoder
+        self.spool = spool
+        self.index = index
+        self.capacity_bytes = _widen(fd)
+
+    def close(self) -> None:
+        """Close the FIFO and the spool."""
+        os.close(self.fd)
+        if self.spool is not None:
+            self.spool.close()
+
+
+def open_fifo(path: str) -> int:
+    """Open a FIFO for reading, whether or not somebody writes to it."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise FailedPrecondition(f"{path} is not a FIFO")
+    return fd
+
+
+def _widen(fd: int) -> int:
+    """Make the pipe as large as the kernel allows; answer its capacity."""
+    for size in _PIPE_BYTES:
+        try:
+            return fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
+        except OSError:
+            continue
+    return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
+
+
+class ContainerLog:
+    """The log file and the FIFOs that feed it; used in the pump thread only."""
+
+    def __init__(self, container_id: str, directory: Path, path: Path | None, counters: Counters) -> None:
+        self.container_id = container_id
+        self.path = path
+        self.sources: dict[str, Source] = {}
+        self._directory = directory
+        self._counters = counters
+        self._journal = Journal(directory)
+        self._mark = self._journal.load()
+        self._log: LogFile | None = None
+        self._next_open = 0.0
+        self._trash = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC) if path is None else -1
+
+    def open_file(self) -> None:
+        """Open the log file as a new container's: failure is the caller's to report."""
+        if self.path is not None and self._log is None:
+            self._log = LogFile.open(self.path)
+            self._save(self._mark.active_spools if self._mark else 0)
+
+    def recover(self, decoders: Sequence[Decoder]) -> None:
+        """Finish the chunk that was under way when the service was killed (at most one of the spools has one)."""
+        if self.path is None or self._mark is None:
+            return
+        mark = self._mark
+        self._log = LogFile.find(self.path, mark.device, mark.inode)
+        for index, decoder in enumerate(decoders):
+            spool = self._spool(index)
+            try:
+                self._resume(spool, index, decoder, mark.log_bytes)
+            finally:
+                spool.close()
+        if self._log is not None and self._moved(mark.inode):
+            self._reopen_if_possible()
+
+    def _resume(self, spool: Spool, index: int, decoder: Decoder, log_bytes: int) -> None:
+        rendered = decoder.render(spool.pending, self._last_ns)
+        if not rendered.text:
+            return
+        if self._log is None:
+            self._write(rendered)
+        else:
+            self._count(rendered, self._log.resume(log_bytes, rendered.text))
+        self._counters.recovered_chunks += 1
+        self._commit_spool(spool, index, rendered)
+
+    def _moved(self, inode: int) -> bool:
+        """Whether another file is at the path: then a rotation was under way and had got that far."""
+        assert self.path is not None
+        try:
+            return os.lstat(self.path).st_ino != inode
+        except FileNotFoundError:
+            return False
+
+    def _reopen_if_possible(self) -> None:
+        try:
+            self.reopen()
+        except CriError as error:
+            logger.warning("container %s: %s", self.container_id, error)
+
+    def add_source(self, fifo_path: str, fd: int, decoder: Decoder) -> Source:
+        """Begin to read a FIFO."""
+        index = min({0, 1} - {source.index for source in self.sources.values()})
+        source = Source(fifo_path, fd, decoder, None if self.path is None else self._spool(index), index)
+        self.sources[fifo_path] = source
+        return source
+
+    def _spool(self, index: int) -> Spool:
+        active = self._mark.active_spools if self._mark else 0
+        return Spool(self._directory, index, active >> index & 1)
+
+    def turn(self, source: Source, on_end: Callable[[], None]) -> Turn:
+        """Move what the FIFO holds to the log, up to a fair share; `on_end` is called when no writer is left."""
+        moved, ended = self._move(source, _TURN_BYTES)
+        if ended:
+            on_end()
+            return Turn(0.0)
+        return Turn(moved / source.capacity_bytes, more=moved >= _TURN_BYTES)
+
+    def drain(self, source: Source) -> None:
+        """Move all that the FIFO holds now; what cannot be completed any more is written as it is."""
+        while self._move(source, _TURN_BYTES)[0] >= _TURN_BYTES:
+            pass
+        if source.spool is not None and source.spool.pending:
+            rendered = source.decoder.flush(source.spool.pending, self._last_ns)
+            self._write(rendered)
+            self._commit_spool(source.spool, source.index, rendered)
+
+    def remove_source(self, source: Source) -> None:
+        """Stop reading a FIFO."""
+        self.sources.pop(source.fifo_path, None)
+        source.close()
+
+    def reopen(self) -> None:
+        """Rotation: from now on write to a new file at the path."""
+        if self.path is None:
+            return
+        if self._log is None:
+            self._log = LogFile.open(self.path)
+        else:
+            self._log.reopen()
+        self._save(self._mark.active_spools if self._mark else 0)
+        self._counters.rotations += 1
+
+    def close(self) -> None:
+        """Close everything; the directory keeps what a later process needs to go on."""
+        for source in list(self.sources.values()):
+            self.remove_source(source)
+        if self._log is not None:
+            self._log.close()
+        if self._trash >= 0:
+            os.close(self._trash)
+        self._journal.close()
+
+    @property
+    def _last_ns(self) -> int:
+        return self._mark.last_ns if self._mark else 0
+
+    def _move(self, source: Source, limit_bytes: int) -> tuple[int, bool]:
+        """Move chunks until the FIFO is empty, ended, or `limit_bytes` are moved; answer (moved, ended)."""
+        moved = 0
+        while moved < limit_bytes:
+            try:
+                taken = self._take(source)
+            except BlockingIOError:
+                break
+            if not taken:
+                return moved, True
+            moved += taken
+            self._counters.read_bytes += taken
+            if source.spool is not None:
+                self._absorb(source, source.spool)
+            if taken < _CHUNK_BYTES:
+                break
+        self._counters.full_pipes += moved >= source.capacity_bytes
+        return moved, False
+
+    def _take(self, source: Source) -> int:
+        if source.spool is None:
+            return os.splice(source.fd, self._trash, _CHUNK_BYTES, None, None, os.SPLICE_F_NONBLOCK)
+        try:
+            return source.spool.fill(source.fd, _CHUNK_BYTES)
+        except BlockingIOError:
+            raise
+        except OSError:
+            self._counters.failures += 1
+            data = os.read(source.fd, _CHUNK_BYTES)
+            source.spool.take(data)
+            return len(data)
+
+    def _absorb(self, source: Source, spool: Spool) -> None:
+        pending = spool.pending
+        try:
+            rendered = source.decoder.render(pending, self._last_ns)
+            self._write(rendered)
+        except Exception:  # the container must not stall, and other logs must go on
+            logger.exception("container %s: dropping %d raw log bytes", self.container_id, len(pending))
+            self._counters.failures += 1
+            rendered = Rendered(b"", len(pending), 0, self._last_ns, len(pending))
+        self._counters.dropped_bytes += rendered.skipped_bytes
+        self._commit_spool(spool, source.index, rendered)
+
+    def _write(self, rendered: Rendered) -> None:
+        if not rendered.text:
+            return
+        if self._log is None:
+            self._open_again()
+        elif self._log.refresh():
+            self._save(self._mark.active_spools if self._mark else 0)
+        self._count(rendered, self._log.append(rendered.text) if self._log is not None else 0)
+
+    def _open_again(self) -> None:
+        """A log file that could not be opened when the service came back is tried again now and then."""
+        if self.path is None or time.monotonic() < self._next_open:
+            return
+        self._next_open = time.monotonic() + _REOPEN_SECONDS
+        try:
+            self.open_file()
+        except CriError as error:
+            logger.warning("container %s: %s", self.container_id, error)
+
+    def _count(self, rendered: Rendered, kept: int) -> None:
+        lost_lines = rendered.text.count(b"\n", kept) if kept < len(rendered.text) else 0
+        self._counters.written_bytes += kept
+        self._counters.lines += rendered.lines - lost_lines
+        self._counters.dropped_bytes += len(rendered.text) - kept
+        self._counters.dropped_lines += lost_lines
+
+    def _commit_spool(self, spool: Spool, index: int, rendered: Rendered) -> None:
+        active = self._mark.active_spools if self._mark else 0
+        spool.stage(spool.pending[rendered.consumed :])
+        self._save(active ^ 1 << index, rendered.last_ns)
+        spool.flip()
+
+    def _save(self, active_spools: int, last_ns: int | None = None) -> None:
+        log = self._log
+        self._mark = Mark(
+            active_spools,
+            log.device if log else 0,
+            log.inode if log else 0,
+            log.length if log else 0,
+            self._last_ns if last_ns is None else last_ns,
+        )
+        self._journal.save(self._mark)

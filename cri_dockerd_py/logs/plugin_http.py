@@ -1,0 +1,104 @@
+"""Docker's legacy log-driver plugin protocol: HTTP on a unix socket that dockerd finds by the driver's name."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from cri_dockerd_py.errors import CriError
+
+logger = logging.getLogger(__name__)
+
+_MEDIA_TYPE = "application/vnd.docker.plugins.v1.2+json"
+_REQUEST_BYTES_MAX = 64 << 20  # the request repeats the container's environment and labels
+
+Info = dict[str, Any]
+
+
+class LogPlugin(Protocol):
+    """What the HTTP side calls."""
+
+    async def start_logging(self, fifo_path: str, info: Info) -> None:
+        """Read this FIFO from now on."""
+        ...
+
+    async def stop_logging(self, fifo_path: str) -> None:
+        """Return when everything in this FIFO is in the log."""
+        ...
+
+    def read_logs(self, info: Info, config: dict[str, Any]) -> AsyncIterator[bytes]:
+        """The log of a container as frames."""
+        ...
+
+
+def make_app(plugin: LogPlugin) -> web.Application:
+    """The plugin's endpoints."""
+    app = web.Application(client_max_size=_REQUEST_BYTES_MAX)
+    app.add_routes(
+        [
+            web.post("/Plugin.Activate", _constant({"Implements": ["LogDriver"]})),
+            web.post("/LogDriver.Capabilities", _constant({"Cap": {"ReadLogs": True}, "Err": ""})),
+            web.post("/LogDriver.StartLogging", _start(plugin)),
+            web.post("/LogDriver.StopLogging", _stop(plugin)),
+            web.post("/LogDriver.ReadLogs", _read(plugin)),
+        ]
+    )
+    return app
+
+
+Handler = Callable[[web.Request], Any]
+
+
+def _reply(body: object) -> web.Response:
+    return web.Response(body=json.dumps(body).encode(), content_type=_MEDIA_TYPE)
+
+
+def _constant(body: object) -> Handler:
+    async def handle(_: web.Request) -> web.Response:
+        return _reply(body)
+
+    return handle
+
+
+async def _outcome(step: Any) -> web.Response:
+    try:
+        await step
+    except CriError as error:
+        return _reply({"Err": str(error)})
+    except (OSError, KeyError, TypeError) as error:
+        logger.exception("the engine's log request failed")
+        return _reply({"Err": f"log driver: {error}"})
+    return _reply({"Err": ""})
+
+
+def _start(plugin: LogPlugin) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        body = json.loads(await request.read())
+        return await _outcome(plugin.start_logging(body["File"], body["Info"]))
+
+    return handle
+
+
+def _stop(plugin: LogPlugin) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        body = json.loads(await request.read())
+        return await _outcome(plugin.stop_logging(body["File"]))
+
+    return handle
+
+
+def _read(plugin: LogPlugin) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        body = json.loads(await request.read())
+        response = web.StreamResponse(headers={"Content-Type": "application/x-json-stream"})
+        await response.prepare(request)
+        async for frames in plugin.read_logs(body["Info"], body.get("Config") or {}):
+            await response.write(frames)
+        await response.write_eof()
+        return response
+
+    return handle

@@ -1,0 +1,240 @@
+"""All containers' logs of one engine: who is read from where, remembered in a directory so that a restart goes on.
+
+Runs in the pump thread only. `<state>/<container id>/meta.json` names the log file and the FIFOs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from cri_dockerd_py.errors import CriError, FailedPrecondition, InvalidArgument, NotFound
+from cri_dockerd_py.logs.container_log import ContainerLog, Source, open_fifo
+from cri_dockerd_py.logs.counters import Counters
+from cri_dockerd_py.logs.cri_format import Decoder
+from cri_dockerd_py.logs.pump import Pump
+
+logger = logging.getLogger(__name__)
+
+_META = "meta.json"
+
+
+class FifoKeeper(Protocol):
+    """Keeps FIFOs open while this service is away (a service manager's descriptor store); called in the pump thread."""
+
+    def keep(self, name: str, fd: int) -> None:
+        """Hold a duplicate of `fd` under `name`."""
+        ...
+
+    def release(self, name: str) -> None:
+        """Let go of what is held under `name`."""
+        ...
+
+
+class NoKeeper:
+    """For when there is no descriptor store."""
+
+    def keep(self, name: str, fd: int) -> None:
+        """Do nothing."""
+
+    def release(self, name: str) -> None:
+        """Do nothing."""
+
+
+class LogRoom:
+    """Attach, detach, rotate, forget and recover container logs."""
+
+    def __init__(
+        self, state_dir: Path, pump: Pump, decoders: Mapping[str, Decoder], counters: Counters, keeper: FifoKeeper
+    ) -> None:
+        self._state_dir = state_dir
+        self._pump = pump
+        self._decoders = decoders
+        self._counters = counters
+        self._keeper = keeper
+        self._logs: dict[str, ContainerLog] = {}
+        self._kinds: dict[str, str] = {}
+        self._stopped: set[str] = set()
+
+    def known(self) -> frozenset[str]:
+        """The containers whose log is open (any thread)."""
+        return frozenset(self._logs.copy())
+
+    def fifos(self) -> dict[str, int]:
+        """Descriptor-store name → open FIFO."""
+        return {
+            _store_name(log.container_id, source): source.fd
+            for log in self._logs.values()
+            for source in log.sources.values()
+        }
+
+    def attach(self, container_id: str, path: Path | None, fifo_path: str, kind: str) -> None:
+        """Begin, or after the engine's restart go on, with a FIFO of a container; twice the same is once."""
+        log = self._logs.get(container_id)
+        if log is not None and fifo_path in log.sources:
+            return
+        fd = open_fifo(fifo_path)
+        try:
+            if log is None:
+                log = self._open(container_id, path)
+            else:
+                self._retire(log, kind)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._read(log, fifo_path, fd, kind)
+        self._save_meta(log)
+
+    def _open(self, container_id: str, path: Path | None) -> ContainerLog:
+        directory = self._directory(container_id)
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(0o700, parents=True)
+        log = ContainerLog(container_id, directory, path, self._counters)
+        try:
+            log.open_file()
+        except BaseException:
+            log.close()
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        self._logs[container_id] = log
+        self._stopped.discard(container_id)
+        return log
+
+    def _retire(self, log: ContainerLog, kind: str) -> None:
+        """A dead engine's FIFO of this kind gives all it still has before its successor's is read."""
+        for source in [s for s in log.sources.values() if self._kinds[s.fifo_path] == kind]:
+            self._end(log, source, unlink=True)
+
+    def _read(self, log: ContainerLog, fifo_path: str, fd: int, kind: str) -> None:
+        source = log.add_source(fifo_path, fd, self._decoders[kind])
+        self._kinds[fifo_path] = kind
+        self._keeper.keep(_store_name(log.container_id, source), fd)
+        self._pump.register(fd, partial(log.turn, source, partial(self._ended, log, source)))
+
+    def _ended(self, log: ContainerLog, source: Source) -> None:
+        """The writer is gone without a word: the engine died; it will come back with another FIFO."""
+        logger.info("container %s: the engine closed its log stream", log.container_id)
+        self._end(log, source, unlink=True)
+        self._save_meta(log)
+
+    def _end(self, log: ContainerLog, source: Source, *, unlink: bool) -> None:
+        log.drain(source)
+        self._pump.unregister(source.fd)
+        self._keeper.release(_store_name(log.container_id, source))
+        log.remove_source(source)
+        self._kinds.pop(source.fifo_path, None)
+        if unlink:
+            with suppress(OSError):
+                os.unlink(source.fifo_path)
+
+    def detach(self, fifo_path: str) -> None:
+        """The engine says that nothing more comes: write what is there; after this the log file is complete."""
+        for log in list(self._logs.values()):
+            source = log.sources.get(fifo_path)
+            if source is not None:
+                self._end(log, source, unlink=False)
+                if not log.sources:
+                    self._close(log)
+                    self._stopped.add(log.container_id)
+
+    def reopen(self, container_id: str) -> None:
+        """Rotate one log."""
+        log = self._logs.get(container_id)
+        if log is not None:
+            log.reopen()
+        elif container_id in self._stopped:
+            raise FailedPrecondition(f"container {container_id} is not running, so its log cannot be reopened")
+        else:
+            raise NotFound(f"no log of a container {container_id} is open here")
+
+    def forget(self, container_id: str) -> None:
+        """The container is removed: keep nothing of it but its log file."""
+        self._stopped.discard(container_id)
+        log = self._logs.get(container_id)
+        if log is not None:
+            for source in list(log.sources.values()):
+                self._end(log, source, unlink=False)
+            self._close(log)
+
+    def _close(self, log: ContainerLog) -> None:
+        log.close()
+        self._logs.pop(log.container_id, None)
+        shutil.rmtree(self._directory(log.container_id), ignore_errors=True)
+
+    def recover(self, inherited: Mapping[str, int]) -> None:
+        """Go on where an earlier process stopped or was killed."""
+        self._state_dir.mkdir(0o700, parents=True, exist_ok=True)
+        unused = dict(inherited)
+        for directory in sorted(path for path in self._state_dir.iterdir() if path.is_dir()):
+            try:
+                self._recover_one(directory, unused)
+            except (CriError, OSError, ValueError, KeyError, TypeError):
+                logger.exception("the log state in %s cannot be used and is left alone", directory)
+        for fd in unused.values():
+            os.close(fd)
+
+    def _recover_one(self, directory: Path, inherited: dict[str, int]) -> None:
+        if not (directory / _META).exists():  # killed before the engine had its answer, so the engine asks again
+            shutil.rmtree(directory)
+            return
+        meta = json.loads((directory / _META).read_bytes())
+        path = None if meta["log_path"] is None else Path(meta["log_path"])
+        log = ContainerLog(meta["container_id"], directory, path, self._counters)
+        self._logs[log.container_id] = log
+        fifos: list[dict[str, str]] = meta["fifos"]
+        log.recover([self._decoders[fifo["kind"]] for fifo in fifos])
+        for fifo in fifos:
+            fd = _reopen_fifo(log.container_id, fifo["path"], inherited)
+            if fd is None:
+                logger.warning("container %s: log stream %s is gone", log.container_id, fifo["path"])
+            else:
+                self._read(log, fifo["path"], fd, fifo["kind"])
+
+    def close(self) -> None:
+        """Close all descriptors and leave the state for the next process."""
+        for log in self._logs.values():
+            for source in log.sources.values():
+                self._pump.unregister(source.fd)
+            log.close()
+        self._logs.clear()
+
+    def _directory(self, container_id: str) -> Path:
+        if not container_id.isalnum():
+            raise InvalidArgument(f"{container_id!r} is not a container id")
+        return self._state_dir / container_id
+
+    def _save_meta(self, log: ContainerLog) -> None:
+        meta = {
+            "container_id": log.container_id,
+            "log_path": None if log.path is None else str(log.path),
+            "fifos": [{"path": path, "kind": self._kinds[path]} for path in log.sources],
+        }
+        target = self._directory(log.container_id) / _META
+        scratch = target.with_suffix(".new")
+        scratch.write_text(json.dumps(meta))
+        scratch.replace(target)
+
+
+def _store_name(container_id: str, source: Source) -> str:
+    return f"log-{container_id}" if source.index == 0 else f"log-{container_id}-{source.index}"
+
+
+def _reopen_fifo(container_id: str, fifo_path: str, inherited: dict[str, int]) -> int | None:
+    """The FIFO by its path, or as it was kept open for us when its path is gone."""
+    prefix = f"log-{container_id}"
+    try:
+        fd = open_fifo(fifo_path)
+    except (OSError, CriError):
+        names = [name for name in inherited if name == prefix or name.startswith(prefix + "-")]
+        if not names:
+            return None
+        fd = inherited.pop(names[0])
+        os.set_blocking(fd, False)
+    return fd
