@@ -1,0 +1,8 @@
+"""What can be set: a TOML file, then the environment, then flags; validated once and frozen."""
+
+from __future__ import annotations
+
+from cri_dockerd_py.settings.load import LoadedSettings, SettingsError, load_settings
+from cri_dockerd_py.settings.model import Settings
+
+__all__ = ["LoadedSettings", "Settings", "SettingsError", "load_settings"]

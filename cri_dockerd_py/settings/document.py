@@ -1,0 +1,52 @@
+"""Settings as TOML text: the effective ones, and the commented default file."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+
+from cri_dockerd_py.settings.load import LoadedSettings
+from cri_dockerd_py.settings.model import WITHOUT_EFFECT, Settings
+
+_HEADER = """\
+# Settings of cri-dockerd-py: /etc/cri-dockerd-py/config.toml. Every line shows the default.
+# A setting can also be given as a flag (--root-dir=…) or, weaker, in the environment (CRI_DOCKERD_PY_ROOT_DIR=…).
+# Durations are numbers of seconds, or texts like "1m30s".
+"""
+
+
+def default_document() -> str:
+    """Return the default config file, every setting explained and commented out."""
+    parts = [_HEADER]
+    for name, field in Settings.model_fields.items():
+        if name in WITHOUT_EFFECT:
+            continue
+        comment = textwrap.fill(field.description or "", 110, initial_indent="# ", subsequent_indent="# ")
+        parts.append(f"{comment}\n# {name} = {toml_value(field.default)}\n")
+    return "\n".join(parts)
+
+
+def effective_document(loaded: LoadedSettings) -> str:
+    """Return the effective settings, each with where it comes from."""
+    lines = [
+        f"{name} = {toml_value(getattr(loaded.settings, name))}  # {loaded.origins.get(name, 'default')}"
+        for name in Settings.model_fields
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def toml_value(value: object) -> str:
+    """Return a value as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:g}" if value != int(value) else str(int(value))
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, tuple):
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    if isinstance(value, str | Path):
+        # Of JSON's escapes TOML has all but that of the slash, which Python does not write.
+        return json.dumps(str(value), ensure_ascii=False)
+    raise TypeError(f"no TOML form for {value!r}")

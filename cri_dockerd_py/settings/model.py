@@ -1,0 +1,142 @@
+"""The one model of all settings; its descriptions are the flags' help and the config file's comments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from cri_dockerd_py.settings.values import (
+    AbsolutePath,
+    AbsolutePaths,
+    BindAddress,
+    CommaList,
+    DockerEndpoint,
+    ListenEndpoint,
+    OptionalPath,
+    Seconds,
+    UnixEndpoint,
+)
+
+ENV_PREFIX = "CRI_DOCKERD_PY_"
+# cri-dockerd's names for levels that we do not tell apart
+_LEVEL_ALIASES = {"panic": "error", "fatal": "error", "warn": "warning", "trace": "debug"}
+# cri-dockerd's flags that change nothing here → why
+WITHOUT_EFFECT = {
+    "network_plugin": "pods always get their network from CNI",
+    "network_plugin_mtu": "the MTU is set in the CNI configuration",
+    "hairpin_mode": "hairpin mode is set in the CNI configuration",
+    "ipv6_dual_stack": "every address that CNI gives a pod is reported",
+    "runtime_cgroups": "the engine's cgroup is its service manager's business",
+}
+
+
+def _level(value: object) -> object:
+    text = value.lower() if isinstance(value, str) else value
+    return _LEVEL_ALIASES.get(text, text) if isinstance(text, str) else text
+
+
+def _plugin(value: object) -> object:
+    return "cni" if value == "" else value
+
+
+def _setting(default: Any, description: str) -> Any:
+    return Field(default=default, description=description)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; see `cri-dockerd-py config show --defaults`."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", validate_default=True)
+
+    container_runtime_endpoint: ListenEndpoint = _setting(
+        "unix:///run/cri-dockerd-py.sock", "where to serve CRI: unix:///path, or fd:// for systemd's socket"
+    )
+    backend: Literal["docker", "containerd", "auto"] = _setting(
+        "auto", "the engine for new pods; auto takes the one that answers, Docker first"
+    )
+    docker_endpoint: DockerEndpoint = _setting(
+        "unix:///var/run/docker.sock", "Docker Engine's socket; empty: DOCKER_HOST, or the default"
+    )
+    containerd_endpoint: UnixEndpoint = _setting("unix:///run/containerd/containerd.sock", "containerd's socket")
+    containerd_namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$", max_length=76)] = (
+        _setting("k8s.io", "containerd's namespace for pods and images")
+    )
+    root_dir: AbsolutePath = _setting(Path("/var/lib/cri-dockerd-py"), "what must survive a reboot")
+    state_dir: AbsolutePath = _setting(Path("/run/cri-dockerd-py"), "what need not survive a reboot")
+    cri_dockerd_root_directory: AbsolutePaths = _setting(
+        (Path("/var/lib/cri-dockerd"), Path("/var/lib/dockershim")),
+        "where other CRI servers for Docker left the checkpoints of their pods, which are served like ours",
+    )
+    runtime_name: Annotated[str, Field(min_length=1)] = _setting(
+        "docker", "the runtime's name in Version and in container ids (docker://…); must never change on a node"
+    )
+
+    pod_infra_container_image: str = _setting("", "the image of the pause container; empty: the built-in one")
+    image_pull_progress_deadline: Seconds = _setting(60.0, "give up a pull that made no progress for so long; 0: never")
+    runtime_request_timeout: Seconds = _setting(0.0, "the limit of a short call to the engine; 0: 119 seconds")
+    exec_drain_timeout: Seconds = _setting(
+        2.0, "how long to read on after a command ended whose children keep its output open"
+    )
+    resync_interval: Seconds = _setting(300.0, "how often to compare what is remembered with the engine's own lists")
+    stats_interval: Seconds = _setting(10.0, "the age up to which usage figures are served again")
+
+    cni_conf_dir: AbsolutePath = _setting(Path("/etc/cni/net.d"), "where CNI configurations are")
+    cni_bin_dir: AbsolutePaths = _setting(
+        (Path("/opt/cni/bin"), Path("/usr/lib/cni")), "where CNI plugins are, in order of preference"
+    )
+    cni_cache_dir: AbsolutePath = _setting(Path("/var/lib/cni/cache"), "where CNI results are kept, in libcni's format")
+    cni_timeout: Seconds = _setting(220.0, "the limit for setting up, or taking down, the network of one pod")
+    pod_cidr: CommaList = _setting((), "address ranges for pods, where kubelet does not give them")
+
+    container_log_format: Literal["cri", "json-file"] = _setting(
+        "cri", "cri: files that kubelet and log shippers read; json-file: the engine's own files and links to them"
+    )
+    log_driver_name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)] = _setting(
+        "cri-dockerd-py", "the name under which Docker knows this service's log driver; differs between instances"
+    )
+
+    streaming_bind_addr: BindAddress = _setting(
+        "127.0.0.1:0", "host:port for exec, attach and port-forward; empty: all addresses, any port"
+    )
+    streaming_tls_cert_file: OptionalPath = _setting("", "the certificate for streaming; empty: plain text")
+    streaming_tls_key_file: OptionalPath = _setting("", "the key of the certificate for streaming")
+    metrics_bind_addr: BindAddress = _setting("", "host:port for Prometheus metrics; empty: none")
+
+    log_level: Annotated[Literal["error", "warning", "info", "debug"], BeforeValidator(_level)] = _setting(
+        "info", "error, warning, info or debug"
+    )
+    log_format: Literal["text", "json"] = _setting("text", "text or json lines on standard error")
+
+    network_plugin: Annotated[Literal["cni"], BeforeValidator(_plugin)] = _setting("cni", "only cni")
+    network_plugin_mtu: Annotated[int, Field(ge=0)] = _setting(0, "without effect")
+    hairpin_mode: Literal["none", "hairpin-veth", "promiscuous-bridge"] = _setting("none", "without effect")
+    ipv6_dual_stack: bool = _setting(False, "without effect")
+    runtime_cgroups: str = _setting("", "without effect")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the given values only: `load_settings` merges the sources, to know where each value is from."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        if bool(self.streaming_tls_cert_file) != bool(self.streaming_tls_key_file):
+            raise ValueError("streaming_tls_cert_file and streaming_tls_key_file are set together or not at all")
+        if self.root_dir == self.state_dir:
+            raise ValueError("root_dir and state_dir must differ: the second is emptied at boot")
+        return self
+
+    @property
+    def engine_call_timeout_seconds(self) -> float:
+        """The limit of a short call to the engine."""
+        return self.runtime_request_timeout or 119.0

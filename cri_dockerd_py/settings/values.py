@@ -1,0 +1,108 @@
+"""How single values are written in files, variables and flags: durations, addresses, lists, paths."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import NoDecode
+
+MAX_SOCKET_PATH_BYTES = 107
+_UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_PORT = re.compile(r"[0-9]{1,5}")
+
+
+def parse_duration(value: object) -> float:
+    """Return the seconds of a duration like 1m30s; a bare number counts seconds."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError("expected a duration like 1m30s or a number of seconds")
+    if isinstance(value, int | float):
+        return float(value)
+    text = value.strip()
+    sign = -1.0 if text.startswith("-") else 1.0
+    digits = text[1:] if text[:1] in ("-", "+") else text
+    if re.fullmatch(r"\d+(\.\d*)?", digits):
+        return sign * float(digits)
+    parts = list(_DURATION_PART.finditer(digits))
+    if not parts or "".join(part[0] for part in parts) != digits:
+        raise ValueError("expected a duration like 1m30s, 500ms or 2h (units: ns, us, ms, s, m, h)")
+    return sign * sum(float(part[1]) * _UNIT_SECONDS[part[2]] for part in parts)
+
+
+def split_commas(value: object) -> tuple[object, ...]:
+    """Return the items of a list, or of a text with commas between them, without empty ones."""
+    if isinstance(value, str):
+        return tuple(item.strip() for item in value.split(",") if item.strip())
+    if not isinstance(value, Sequence):
+        raise ValueError("expected a list, or one text with commas between the items")
+    return tuple(value)
+
+
+def check_listen_endpoint(value: str) -> str:
+    """Return a listen endpoint in its full form: fd:// (socket activation) or unix:///path."""
+    if value == "fd://":
+        return value
+    if value.startswith("fd://"):
+        raise ValueError("named descriptors are not supported; write fd:// for the first socket that systemd passes")
+    return check_unix_endpoint(value)
+
+
+def check_unix_endpoint(value: str) -> str:
+    """Return a unix endpoint in its full form; a bare absolute path is taken as one."""
+    scheme, separator, rest = value.partition("://")
+    path = rest if separator else value
+    if (separator and scheme != "unix") or not path.startswith("/"):
+        raise ValueError("expected unix:// and an absolute path, like unix:///run/name.sock")
+    if len(path.encode()) > MAX_SOCKET_PATH_BYTES:
+        raise ValueError(f"a socket's path can have {MAX_SOCKET_PATH_BYTES} bytes; this one has {len(path.encode())}")
+    return f"unix://{path}"
+
+
+def default_docker_endpoint(value: object) -> object:
+    """Return the endpoint to use for an empty one, which means Docker's own variable or its usual socket."""
+    return (os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock") if value == "" else value
+
+
+def check_bind_address(value: str) -> str:
+    """Return "host:port"; a missing port means any, brackets are for IPv6."""
+    if not value:
+        return value
+    host, port = value, "0"
+    if value.startswith("["):
+        host, bracket, rest = value.partition("]")
+        host, port = host + bracket, rest.removeprefix(":") or "0"
+    elif value.count(":") == 1:
+        host, port = value.split(":")
+    if not _PORT.fullmatch(port) or int(port) > 65535 or (":" in host and not host.startswith("[")):
+        raise ValueError("expected host:port like 127.0.0.1:0 or [::1]:10010 (port 0 is any free one)")
+    return f"{host}:{port}"
+
+
+def check_absolute(path: Path) -> Path:
+    """Return a path that does not depend on the working directory."""
+    if not path.is_absolute():
+        raise ValueError("expected an absolute path")
+    return path
+
+
+def check_absolute_or_empty(text: str) -> str:
+    """Return an absolute path, or the empty text for none."""
+    if text:
+        check_absolute(Path(text))
+    return text
+
+
+Seconds = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas)]
+AbsolutePath = Annotated[Path, AfterValidator(check_absolute)]
+OptionalPath = Annotated[str, AfterValidator(check_absolute_or_empty)]
+AbsolutePaths = Annotated[tuple[AbsolutePath, ...], NoDecode, BeforeValidator(split_commas)]
+ListenEndpoint = Annotated[str, AfterValidator(check_listen_endpoint)]
+UnixEndpoint = Annotated[str, AfterValidator(check_unix_endpoint)]
+DockerEndpoint = Annotated[UnixEndpoint, BeforeValidator(default_docker_endpoint)]
+BindAddress = Annotated[str, AfterValidator(check_bind_address)]
