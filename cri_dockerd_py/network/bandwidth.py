@@ -12,7 +12,9 @@ _ANNOTATIONS = {"ingress": "kubernetes.io/ingress-bandwidth", "egress": "kuberne
 _MIN_BITS_PER_SECOND = 10**3
 _MAX_BITS_PER_SECOND = 10**15
 _BURST_BITS = 2**31 - 1
-_QUANTITY = re.compile(r"([+-]?)(\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})(?:[eE]([+-]?\d{1,2})|(m|k|M|G|T|P|E|[KMGTPE]i)?)")
+_QUANTITY = re.compile(
+    r"([+-]?)([0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE]([+-]?[0-9]{1,2})|(m|k|M|G|T|P|E|[KMGTPE]i)?)"
+)
 _SCALES = {"": Decimal(1), "m": Decimal("0.001")}
 _SCALES |= {unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", 1)}
 _SCALES |= {f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", 1)}

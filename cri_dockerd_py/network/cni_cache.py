@@ -100,7 +100,7 @@ class ResultCache:
     def _read_all(self, wanted: Callable[[str], bool], container_id: str) -> list[CacheEntry]:
         found = []
         for name in self._names():
-            if name.startswith((_IN_PROGRESS, f"{LOOPBACK_NETWORK}-")) or not wanted(name):
+            if name.startswith(_IN_PROGRESS) or not wanted(name):
                 continue
             try:
                 entry = _decode(_read(self._results / name), name, container_id)
@@ -109,7 +109,9 @@ class ResultCache:
             except (OSError, JsonError) as error:
                 _log.warning("passing over CNI cache file %s: %s", self._results / name, error)
                 continue
-            if entry is not None and (not container_id or entry.container_id == container_id):
+            if entry is None or entry.network_name == LOOPBACK_NETWORK:
+                continue
+            if not container_id or entry.container_id == container_id:
                 found.append(entry)
         return sorted(found, key=lambda entry: (entry.ifname, entry.network_name))
 

@@ -93,7 +93,7 @@ async def run_plugin(call: PluginCall) -> bytes:
         async with asyncio.timeout(call.timeout):
             child = await _spawn(call)
             try:
-                await child.ended
+                await child.ended.wait()
             finally:
                 await settle_call(child.close(), f"end CNI plugin {call.plugin}")
     except TimeoutError:
@@ -120,7 +120,7 @@ class _Child:
 
     def __init__(self, call: PluginCall) -> None:
         self._loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self.ended = asyncio.Event()
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.too_long = False
@@ -175,14 +175,14 @@ class _Child:
             buffer += data
 
     def _on_exit(self) -> None:
-        if self._process.poll() is None or self.ended.done():
+        if self._process.poll() is None or self.ended.is_set():
             return
         for fd, buffer in self._pipes.items():
             with contextlib.suppress(BlockingIOError):
                 while len(buffer) <= json_text.MAX_BYTES and (data := os.read(fd, _READ_BYTES)):
                     buffer += data
         self._forget_exit()
-        self.ended.set_result(None)
+        self.ended.set()
 
     def _forget_exit(self) -> None:
         if self._pidfd is not None:
@@ -197,10 +197,11 @@ class _Child:
 
     async def close(self) -> None:
         """Kill what still runs, wait for its end and let go of the pipes."""
-        if not self.ended.done():
+        if not self.ended.is_set():
             self._kill()
-            await asyncio.wait([self.ended], timeout=_REAP_S)
-        if not self.ended.done():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.ended.wait(), _REAP_S)
+        if not self.ended.is_set():
             _log.warning("CNI plugin process %d does not die: it hangs in the kernel", self._process.pid)
             self._forget_exit()
             self._loop.run_in_executor(None, self._process.wait)

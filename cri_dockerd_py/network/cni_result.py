@@ -106,7 +106,7 @@ def _address(item: Mapping[str, Any], interface_count: int) -> tuple[str, int | 
         address = str(ipaddress.ip_interface(text).ip)
     except ValueError as error:
         raise ResultError(f"address {text[:80]!r} is not an IP with its prefix length") from error
-    if "%" in address:
+    if "%" in text:  # a zone means nothing outside its host
         raise ResultError(f"address {text[:80]!r} has a zone")
     index = item.get("interface")
     if index is None or (isinstance(index, int) and index < 0):
