@@ -6,11 +6,30 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-from cri_dockerd_py.cgroups.files import read_all, read_once
+from cri_dockerd_py.cgroups.files import KeptFile, close_all, read_all, read_once
 from cri_dockerd_py.cgroups.parse import process_cgroups
 from cri_dockerd_py.cgroups.usage import BasicUsage, CgroupDirs, CgroupUsage
 
 _MAX_CHILD_CGROUPS = 64
+
+
+class CgroupProbe(ABC):
+    """The files of one cgroup that CRI's stats are made of, kept open between readings."""
+
+    files: tuple[KeptFile, ...]
+
+    @abstractmethod
+    def basic(self) -> BasicUsage | None:
+        """Return what CRI's stats need; None when the cgroup is gone."""
+
+    @property
+    def descriptors(self) -> int:
+        """Number of files that are open now."""
+        return sum(file.is_open for file in self.files)
+
+    def close(self) -> None:
+        """Close the files; the next reading opens them again."""
+        close_all(self.files)
 
 
 class CgroupReader(ABC):
@@ -35,8 +54,16 @@ class CgroupReader(ABC):
         """Turn controller → path below the hierarchy's root into directories; None when the main ones are missing."""
 
     @abstractmethod
+    def probe(self, dirs: CgroupDirs) -> CgroupProbe:
+        """Return what reads the few figures that CRI's stats need."""
+
     def basic(self, dirs: CgroupDirs) -> BasicUsage | None:
-        """Return what CRI's stats need."""
+        """Return what CRI's stats need, once."""
+        probe = self.probe(dirs)
+        try:
+            return probe.basic()
+        finally:
+            probe.close()
 
     @abstractmethod
     def full(self, dirs: CgroupDirs) -> CgroupUsage | None:

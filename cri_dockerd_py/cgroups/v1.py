@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from cri_dockerd_py.cgroups.base import CgroupReader
-from cri_dockerd_py.cgroups.files import read_number, read_once
+from cri_dockerd_py.cgroups.base import CgroupProbe, CgroupReader
+from cri_dockerd_py.cgroups.files import KeptFile, read_number, read_once
 from cri_dockerd_py.cgroups.parse import device_io_v1, field, flat_keyed, has_field
 from cri_dockerd_py.cgroups.usage import (
     BasicUsage,
@@ -38,15 +38,9 @@ class CgroupV1(CgroupReader):
     def _process_dir(self, dirs: CgroupDirs) -> str | None:
         return dirs.get("memory")
 
-    def basic(self, dirs: CgroupDirs) -> BasicUsage | None:
-        """Return what CRI's stats need: three small reads, two more under a limit."""
-        memory = dirs["memory"]
-        usage_bytes = read_number(memory + "/memory.usage_in_bytes")
-        stat = read_once(memory + "/memory.stat")
-        cpu_usage_ns = read_number(dirs["cpuacct"] + "/cpuacct.usage")
-        if usage_bytes is None or cpu_usage_ns is None or not stat:
-            return None
-        return _basic(memory, cpu_usage_ns, usage_bytes, b"\n" + stat)
+    def probe(self, dirs: CgroupDirs) -> CgroupProbe:
+        """Return what reads the few figures that CRI's stats need."""
+        return _Probe(dirs)
 
     def full(self, dirs: CgroupDirs) -> CgroupUsage | None:
         """Return all that is known."""
@@ -69,30 +63,54 @@ class CgroupV1(CgroupReader):
         return read_number(dirs.get("pids", "") + "/pids.current")
 
 
-def _basic(memory: str, cpu_usage_ns: int, usage_bytes: int, stat: bytes) -> BasicUsage:
-    limit = swap_limit = swap = None
-    # The hierarchical limit is the least one on the way up: only when there is one can there be an own one.
-    if field(stat, b"\nhierarchical_memory_limit ") < _NO_LIMIT_BYTES:
-        limit = _limit(memory + "/memory.limit_in_bytes")
-    if has_field(stat, b"\nhierarchical_memsw_limit "):
-        swap = field(stat, b"\ntotal_swap ")
-        if limit is not None and (both := _limit(memory + "/memory.memsw.limit_in_bytes")) is not None:
-            swap_limit = max(0, both - limit)
-    return BasicUsage(
-        cpu_usage_ns=cpu_usage_ns,
-        memory_usage_bytes=usage_bytes,
-        memory_inactive_file_bytes=field(stat, b"\ntotal_inactive_file "),
-        memory_rss_bytes=field(stat, b"\ntotal_rss "),
-        memory_limit_bytes=limit,
-        page_faults=field(stat, b"\ntotal_pgfault "),
-        major_page_faults=field(stat, b"\ntotal_pgmajfault "),
-        swap_usage_bytes=swap,
-        swap_limit_bytes=swap_limit,
-    )
+class _Probe(CgroupProbe):
+    """Three reads, two more under a limit."""
+
+    def __init__(self, dirs: CgroupDirs) -> None:
+        memory = dirs["memory"]
+        self._cpu = KeptFile(dirs["cpuacct"] + "/cpuacct.usage")
+        self._usage = KeptFile(memory + "/memory.usage_in_bytes")
+        self._stat = KeptFile(memory + "/memory.stat")
+        self._limit = KeptFile(memory + "/memory.limit_in_bytes")
+        self._both_limit = KeptFile(memory + "/memory.memsw.limit_in_bytes")
+        self.files = (self._cpu, self._usage, self._stat, self._limit, self._both_limit)
+
+    def basic(self) -> BasicUsage | None:
+        """Return what CRI's stats need; None when the cgroup is gone."""
+        cpu_usage_ns, usage_bytes, data = self._cpu.number(), self._usage.number(), self._stat.read()
+        if cpu_usage_ns is None or usage_bytes is None or not data:
+            return None
+        stat = b"\n" + data
+        limit_bytes, swap_limit_bytes = self._limits(stat)
+        return BasicUsage(
+            cpu_usage_ns=cpu_usage_ns,
+            memory_usage_bytes=usage_bytes,
+            memory_inactive_file_bytes=field(stat, b"\ntotal_inactive_file "),
+            memory_rss_bytes=field(stat, b"\ntotal_rss "),
+            memory_limit_bytes=limit_bytes,
+            page_faults=field(stat, b"\ntotal_pgfault "),
+            major_page_faults=field(stat, b"\ntotal_pgmajfault "),
+            swap_usage_bytes=field(stat, b"\ntotal_swap ") if _counts_swap(stat) else None,
+            swap_limit_bytes=swap_limit_bytes,
+        )
+
+    def _limits(self, stat: bytes) -> tuple[int | None, int | None]:
+        """Return the cgroup's own limits of memory and of swap.
+
+        The hierarchical limit is the least one on the way up: only when there is one can there be an own one.
+        """
+        if field(stat, b"\nhierarchical_memory_limit ") >= _NO_LIMIT_BYTES:
+            return None, None
+        limit = _real_limit(self._limit.number())
+        both = _real_limit(self._both_limit.number()) if limit is not None and _counts_swap(stat) else None
+        return limit, None if limit is None or both is None else max(0, both - limit)
 
 
-def _limit(path: str) -> int | None:
-    value = read_number(path)
+def _counts_swap(stat: bytes) -> bool:
+    return has_field(stat, b"\nhierarchical_memsw_limit ")
+
+
+def _real_limit(value: int | None) -> int | None:
     return value if value is not None and value < _NO_LIMIT_BYTES else None
 
 
@@ -122,7 +140,7 @@ def _memory_details(memory: str, stat: bytes) -> MemoryDetails:
         page_faults_own=field(stat, b"\npgfault "),
         major_page_faults_own=field(stat, b"\npgmajfault "),
         oom_kills=field(b"\n" + (read_once(memory + "/memory.oom_control") or b""), b"\noom_kill "),
-        reservation_bytes=_limit(memory + "/memory.soft_limit_in_bytes") or 0,
+        reservation_bytes=_real_limit(read_number(memory + "/memory.soft_limit_in_bytes")) or 0,
         swap_bytes=field(stat, b"\ntotal_swap "),
     )
 

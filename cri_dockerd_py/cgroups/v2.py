@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from cri_dockerd_py.cgroups.base import CgroupReader
-from cri_dockerd_py.cgroups.files import read_number, read_once
+from cri_dockerd_py.cgroups.base import CgroupProbe, CgroupReader
+from cri_dockerd_py.cgroups.files import KeptFile, read_number, read_once
 from cri_dockerd_py.cgroups.parse import device_io_v2, field, pressure
 from cri_dockerd_py.cgroups.usage import BasicUsage, CgroupDirs, CgroupUsage, CpuTimes, HugepageUsage, MemoryDetails
 
@@ -24,15 +24,9 @@ class CgroupV2(CgroupReader):
     def _process_dir(self, dirs: CgroupDirs) -> str | None:
         return dirs[""]
 
-    def basic(self, dirs: CgroupDirs) -> BasicUsage | None:
-        """Return what CRI's stats need."""
-        top = dirs[""]
-        usage_bytes = read_number(top + "/memory.current")
-        stat = read_once(top + "/memory.stat")
-        cpu = read_once(top + "/cpu.stat")
-        if usage_bytes is None or not (stat and cpu):
-            return None
-        return _basic(top, b"\n" + cpu, usage_bytes, b"\n" + stat)
+    def probe(self, dirs: CgroupDirs) -> CgroupProbe:
+        """Return what reads the few figures that CRI's stats need."""
+        return _Probe(dirs[""])
 
     def full(self, dirs: CgroupDirs) -> CgroupUsage | None:
         """Return all that is known."""
@@ -55,21 +49,33 @@ class CgroupV2(CgroupReader):
         return read_number(dirs[""] + "/pids.current")
 
 
-def _basic(top: str, cpu: bytes, usage_bytes: int, stat: bytes) -> BasicUsage:
-    return BasicUsage(
-        cpu_usage_ns=field(cpu, b"\nusage_usec ") * 1000,
-        memory_usage_bytes=usage_bytes,
-        memory_inactive_file_bytes=field(stat, b"\ninactive_file "),
-        memory_rss_bytes=field(stat, b"\nanon "),
-        memory_limit_bytes=read_number(top + "/memory.max"),
-        page_faults=field(stat, b"\npgfault "),
-        major_page_faults=field(stat, b"\npgmajfault "),
-        swap_usage_bytes=read_number(top + "/memory.swap.current"),
-        swap_limit_bytes=read_number(top + "/memory.swap.max"),
-        cpu_pressure=pressure(read_once(top + "/cpu.pressure")),
-        memory_pressure=pressure(read_once(top + "/memory.pressure")),
-        io_pressure=pressure(read_once(top + "/io.pressure")),
-    )
+class _Probe(CgroupProbe):
+    def __init__(self, top: str) -> None:
+        names = ("cpu.stat", "memory.current", "memory.stat", "memory.max", "memory.swap.current", "memory.swap.max")
+        pressures = ("cpu.pressure", "memory.pressure", "io.pressure")
+        self.files = tuple(KeptFile(f"{top}/{name}") for name in (*names, *pressures))
+
+    def basic(self) -> BasicUsage | None:
+        """Return what CRI's stats need; None when the cgroup is gone."""
+        cpu, usage, memory, limit, swap, swap_limit, cpu_pressure, memory_pressure, io_pressure = self.files
+        cpu_data, usage_bytes, memory_data = cpu.read(), usage.number(), memory.read()
+        if usage_bytes is None or not (cpu_data and memory_data):
+            return None
+        stat = b"\n" + memory_data
+        return BasicUsage(
+            cpu_usage_ns=field(b"\n" + cpu_data, b"\nusage_usec ") * 1000,
+            memory_usage_bytes=usage_bytes,
+            memory_inactive_file_bytes=field(stat, b"\ninactive_file "),
+            memory_rss_bytes=field(stat, b"\nanon "),
+            memory_limit_bytes=limit.number(),
+            page_faults=field(stat, b"\npgfault "),
+            major_page_faults=field(stat, b"\npgmajfault "),
+            swap_usage_bytes=swap.number(),
+            swap_limit_bytes=swap_limit.number(),
+            cpu_pressure=pressure(cpu_pressure.read()),
+            memory_pressure=pressure(memory_pressure.read()),
+            io_pressure=pressure(io_pressure.read()),
+        )
 
 
 def _cpu_times(stat: bytes) -> CpuTimes:

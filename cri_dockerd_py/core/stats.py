@@ -95,8 +95,8 @@ class Stats:
         records = self._inventory.list_containers(id=id, sandbox_id=sandbox_id, labels=labels)
         if id or sandbox_id or labels:
             records = [record for record in records if record.state is ContainerState.RUNNING]
-        self._sampler.forget_all_but((*self._inventory.containers, *self._inventory.sandboxes))
-        return await self._sampler.in_thread(lambda: self._containers(records))
+        known = (*self._inventory.containers, *self._inventory.sandboxes)
+        return await self._sampler.in_thread(lambda: self._list_containers(records, known))
 
     async def sandbox(self, sandbox_id: str) -> PodSandboxStats:
         """Return the numbers of a ready pod (PST-04)."""
@@ -120,6 +120,10 @@ class Stats:
         return record, [one for one in containers if one.state is ContainerState.RUNNING]
 
     # --- in the sampler's thread
+
+    def _list_containers(self, records: Sequence[ContainerRecord], known_ids: Sequence[str]) -> list[ContainerStats]:
+        self._sampler.keep_only(known_ids)
+        return self._containers(records)
 
     def _containers(self, records: Sequence[ContainerRecord]) -> list[ContainerStats]:
         found = [self._container(record) for record in records]

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from cri_dockerd_py.cgroups.base import CgroupReader, parent_of
+from cri_dockerd_py.cgroups.base import CgroupProbe, CgroupReader, parent_of
 from cri_dockerd_py.cgroups.usage import BasicUsage, CgroupDirs
 
 FRESH_NS = 100_000_000
 _RATE_MIN_NS = 1_000_000_000
 _RATE_MAX_NS = 120_000_000_000
-_SPARE_TRACKS = 64
+_MAX_DESCRIPTORS = 4096
+_PARENT_MARK = "^"
 _LOG = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
@@ -33,7 +35,7 @@ class StatsTarget:
     @property
     def key(self) -> str:
         """What the samples are remembered by."""
-        return f"{self.id}^" if self.parent_name else self.id
+        return self.id + _PARENT_MARK if self.parent_name else self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Sample:
 class _Track:
     pid: int
     dirs: CgroupDirs | None = None
+    probe: CgroupProbe | None = None
     sample: Sample | None = None
     sampled_at_ns: int = 0
     #: Two earlier points (monotonic ns, CPU ns): the rate is taken from `base`, the next base will be `candidate`.
@@ -63,6 +66,8 @@ class StatsSampler:
         self.reader = reader
         self._monotonic_ns = monotonic_ns
         self._tracks: dict[str, _Track] = {}
+        self._descriptors = 0
+        self._descriptors_limit = min(_MAX_DESCRIPTORS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stats")
 
     async def in_thread(self, work: Callable[[], Result]) -> Result:
@@ -72,12 +77,15 @@ class StatsSampler:
     def close(self) -> None:
         """End the thread after the work it has begun."""
         self._thread.shutdown(wait=True, cancel_futures=True)
+        self.keep_only(())
 
-    def forget_all_but(self, known_ids: Iterable[str]) -> None:
-        """Drop what is remembered of objects that no longer exist, once it has become worth the while."""
+    # --- in the thread
+
+    def keep_only(self, known_ids: Iterable[str]) -> None:
+        """Drop what is remembered of objects that no longer exist."""
         known = set(known_ids)
-        if len(self._tracks) > 2 * len(known) + _SPARE_TRACKS:
-            self._tracks = {key: track for key, track in self._tracks.items() if key.rstrip("^") in known}
+        for key in [key for key in self._tracks if key.rstrip(_PARENT_MARK) not in known]:
+            self._let_go(self._tracks.pop(key))
 
     def sample(self, target: StatsTarget) -> Sample | None:
         """Return a fresh sample of the target; None when its cgroup is gone or cannot be read."""
@@ -87,7 +95,7 @@ class StatsSampler:
             return track.sample
         usage = self._read(target, track)
         if usage is None:
-            track.dirs = track.sample = None
+            self._let_go(track)
             return None
         track.sampled_at_ns = now_ns
         track.sample = Sample(time.time_ns(), usage, _rate(track, now_ns, usage.cpu_usage_ns))
@@ -100,16 +108,37 @@ class StatsSampler:
     def _track(self, target: StatsTarget) -> _Track:
         track = self._tracks.get(target.key)
         if track is None or track.pid != target.pid:
+            if track is not None:
+                self._let_go(track)
             track = self._tracks[target.key] = _Track(target.pid)
         return track
+
+    def _let_go(self, track: _Track) -> None:
+        if track.probe is not None:
+            self._descriptors -= track.probe.descriptors
+            track.probe.close()
+        track.dirs = track.probe = track.sample = None
 
     def _read(self, target: StatsTarget, track: _Track) -> BasicUsage | None:
         try:
             dirs = self._locate(target, track)
-            return None if dirs is None else self.reader.basic(dirs)
+            if dirs is None:
+                return None
+            if track.probe is None:
+                track.probe = self.reader.probe(dirs)
+            return self._read_probe(track.probe)
         except Exception:
             _LOG.exception("reading the cgroup of %s (process %d) failed; it is left out", target.id, target.pid)
             return None
+
+    def _read_probe(self, probe: CgroupProbe) -> BasicUsage | None:
+        """Read, and keep the files open as long as there are descriptors to spare."""
+        before = probe.descriptors
+        usage = probe.basic()
+        if self._descriptors + probe.descriptors - before > self._descriptors_limit:
+            probe.close()
+        self._descriptors += probe.descriptors - before
+        return usage
 
     def _locate(self, target: StatsTarget, track: _Track) -> CgroupDirs | None:
         if track.dirs is not None:
