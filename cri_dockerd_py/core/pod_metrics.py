@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,13 +17,14 @@ from cri_dockerd_py.core.metric_rows import (
     ContainerFacts,
     NamedDevice,
 )
-from cri_dockerd_py.core.stats import Pod, StatsInventory
+from cri_dockerd_py.core.stats_inventory import Pod, StatsInventory
 from cri_dockerd_py.core.stats_sampler import StatsSampler, StatsTarget
 from cri_dockerd_py.core.writable_layers import LayerUsage, WritableLayers
 from cri_dockerd_py.model.container import ContainerRecord, ContainerState
 from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxState
 from cri_dockerd_py.model.stats import ContainerMetrics, Metric, MetricDescriptor, PodSandboxMetrics
 
+_LOG = logging.getLogger(__name__)
 #: The samples are taken while the call waits (MET-04).
 _LIVE = 0
 _UNKNOWN_FILESYSTEM = FilesystemFigures("unknown", 0, 0, 0, 0)
@@ -82,9 +84,20 @@ class PodMetrics:
     ) -> Iterator[ContainerMetrics]:
         for record in containers:
             if record.state is ContainerState.RUNNING:
-                facts = self._facts(record, filesystems)
-                if facts is not None:
-                    yield ContainerMetrics(record.id, tuple(_samples(sandbox, facts)))
+                samples = self._container(sandbox, record, filesystems)
+                if samples is not None:
+                    yield samples
+
+    def _container(
+        self, sandbox: SandboxRecord, record: ContainerRecord, filesystems: _Filesystems
+    ) -> ContainerMetrics | None:
+        """One bad container must not fail the list (STS-09)."""
+        try:
+            facts = self._facts(record, filesystems)
+        except Exception:
+            _LOG.exception("reading the figures of container %s failed; it is left out", record.id)
+            return None
+        return None if facts is None else ContainerMetrics(record.id, tuple(_samples(sandbox, facts)))
 
     def _facts(self, record: ContainerRecord, filesystems: _Filesystems) -> ContainerFacts | None:
         dirs = self._sampler.dirs(StatsTarget(record.id, record.pid))

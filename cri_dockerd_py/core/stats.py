@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
+from cri_dockerd_py.cgroups.base import CgroupReader
 from cri_dockerd_py.cgroups.proc_net import interfaces_of
+from cri_dockerd_py.core.pod_metrics import PodMetrics
+from cri_dockerd_py.core.stats_inventory import Pod, StatsInventory
 from cri_dockerd_py.core.stats_sampler import Sample, StatsSampler, StatsTarget
 from cri_dockerd_py.core.stats_values import (
     container_attributes,
@@ -23,40 +25,14 @@ from cri_dockerd_py.errors import FailedPrecondition
 from cri_dockerd_py.model.container import ContainerRecord, ContainerState
 from cri_dockerd_py.model.image import FilesystemUsage
 from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxState
-from cri_dockerd_py.model.stats import ContainerStats, NetworkUsage, PodSandboxStats, ProcessUsage
-
-
-class StatsInventory(Protocol):
-    """What stats need to know of containers and sandboxes (`core.inventory.Inventory` has it)."""
-
-    containers: dict[str, ContainerRecord]
-    sandboxes: dict[str, SandboxRecord]
-
-    def container(self, container_id: str) -> ContainerRecord:
-        """Return the container with this id or unambiguous prefix of one."""
-
-    def sandbox(self, sandbox_id: str) -> SandboxRecord:
-        """Return the sandbox with this id or unambiguous prefix of one."""
-
-    def containers_of(self, sandbox_id: str) -> list[ContainerRecord]:
-        """Return the containers of the sandbox with this full id."""
-
-    def list_containers(
-        self,
-        id: str = "",
-        state: ContainerState | None = None,
-        sandbox_id: str = "",
-        labels: Mapping[str, str] | None = None,
-    ) -> list[ContainerRecord]:
-        """Return the containers that meet all given conditions."""
-
-    def list_sandboxes(
-        self, id: str = "", state: SandboxState | None = None, labels: Mapping[str, str] | None = None
-    ) -> list[SandboxRecord]:
-        """Return the sandboxes that meet all given conditions."""
-
-
-Pod = tuple[SandboxRecord, Sequence[ContainerRecord]]
+from cri_dockerd_py.model.stats import (
+    ContainerStats,
+    MetricDescriptor,
+    NetworkUsage,
+    PodSandboxMetrics,
+    PodSandboxStats,
+    ProcessUsage,
+)
 
 
 class Stats:
@@ -65,16 +41,29 @@ class Stats:
     def __init__(
         self,
         inventory: StatsInventory,
-        sampler: StatsSampler,
-        layers: WritableLayers,
+        reader: CgroupReader,
         layers_root: Callable[[str], str],
         proc_root: str = "/proc",
     ) -> None:
         self._inventory = inventory
-        self._sampler = sampler
-        self._layers = layers
         self._layers_root = layers_root
         self._proc_root = proc_root
+        self._sampler = StatsSampler(reader)
+        self.layers = WritableLayers(self._layer_paths)
+        self._metrics = PodMetrics(inventory, self._sampler, self.layers, layers_root, proc_root)
+
+    def start(self) -> None:
+        """Start measuring writable layers; all else is done when it is asked for."""
+        self.layers.start()
+
+    def close(self) -> None:
+        """End both threads; may be called twice."""
+        self.layers.close()
+        self._sampler.close()
+
+    def _layer_paths(self) -> dict[str, str]:
+        """Return container id → writable layer; called in another thread, so the records are copied in one step."""
+        return {record.id: record.writable_layer_path for record in list(self._inventory.containers.values())}
 
     async def container(self, container_id: str) -> ContainerStats:
         """Return the numbers of a running container (STS-01)."""
@@ -88,7 +77,7 @@ class Stats:
             )
         return found
 
-    async def list_containers(
+    async def containers(
         self, id: str = "", sandbox_id: str = "", labels: Mapping[str, str] | None = None
     ) -> list[ContainerStats]:
         """Return the numbers of running containers; without a condition also the layers of ended ones (STS-08)."""
@@ -109,11 +98,19 @@ class Stats:
             raise FailedPrecondition(f"sandbox {record.id} has no cgroup any more: it is ending; list sandboxes again")
         return found
 
-    async def list_sandboxes(self, id: str = "", labels: Mapping[str, str] | None = None) -> list[PodSandboxStats]:
+    async def sandboxes(self, id: str = "", labels: Mapping[str, str] | None = None) -> list[PodSandboxStats]:
         """Return the numbers of ready pods."""
         pods = [self._pod(record) for record in self._inventory.list_sandboxes(id, SandboxState.READY, labels)]
         found = await self._sampler.in_thread(lambda: [self._sandbox(*pod) for pod in pods])
         return [stats for stats in found if stats is not None]
+
+    def metric_descriptors(self) -> Sequence[MetricDescriptor]:
+        """Return what metrics there are; the same for the life of the service (MET-01)."""
+        return self._metrics.descriptors()
+
+    async def sandbox_metrics(self) -> list[PodSandboxMetrics]:
+        """Return the samples of all ready pods (MET-02)."""
+        return await self._metrics.list_pods()
 
     def _pod(self, record: SandboxRecord) -> Pod:
         containers = self._inventory.containers_of(record.id)
@@ -146,14 +143,14 @@ class Stats:
         )
 
     def _layer(self, record: ContainerRecord) -> FilesystemUsage | None:
-        usage = self._layers.usage(record.id)
+        usage = self.layers.usage(record.id)
         if usage is None:
             return None
         mountpoint = self._layers_root(record.engine) or record.writable_layer_path
         return FilesystemUsage(usage.timestamp_ns, mountpoint, usage.used_bytes, usage.inodes_used)
 
     def _sandbox(self, record: SandboxRecord, containers: Sequence[ContainerRecord]) -> PodSandboxStats | None:
-        sample = self.pod_sample(record, containers)
+        sample = self._pod_sample(record, containers)
         if sample is None:
             return None
         return PodSandboxStats(
@@ -166,7 +163,7 @@ class Stats:
             containers=tuple(self._containers(containers)),
         )
 
-    def pod_sample(self, record: SandboxRecord, containers: Sequence[ContainerRecord]) -> Sample | None:
+    def _pod_sample(self, record: SandboxRecord, containers: Sequence[ContainerRecord]) -> Sample | None:
         """Return a sample of the pod's own cgroup; without one, the sum over its processes' cgroups."""
         if record.spec.cgroup_parent:
             target = StatsTarget(record.id, record.pid, record.spec.cgroup_parent)
