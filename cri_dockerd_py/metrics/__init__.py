@@ -1,0 +1,1 @@
+"""The service's own numbers, and the page that shows them."""
