@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,11 +37,11 @@ def call(program: str, stdin: bytes = b"{}", timeout: float = 20.0, fd: int | No
     return PluginCall(program, "ADD", {"CNI_COMMAND": "ADD"}, stdin, timeout, fd)
 
 
-def is_alive(pid: int) -> bool:
+def is_dead(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
-        return False
+        return True
 
 
 def open_fds() -> int:
@@ -100,7 +101,7 @@ async def test_a_plugin_that_hangs_is_killed_with_what_it_started(script: Script
         await run_plugin(call(program, timeout=0.5))
     for name in ("child", "self"):
         pid = int(await appears(tmp_path / name))
-        await asyncio.to_thread(wait_until, lambda pid=pid: not is_alive(pid), f"the end of {pid}")
+        await asyncio.to_thread(wait_until, partial(is_dead, pid), f"the end of {pid}")
     assert open_fds() == before
 
 
@@ -111,7 +112,7 @@ async def test_cancelling_kills_it_too(script: Script, tmp_path: Path) -> None:
         pid = int(await appears(tmp_path / "self"))
         job.cancel()
     assert job.cancelled()
-    assert not is_alive(pid)
+    assert is_dead(pid)
 
 
 async def test_what_it_leaves_running_does_not_hold_up_the_answer(script: Script, tmp_path: Path) -> None:

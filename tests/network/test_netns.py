@@ -13,6 +13,7 @@ from cri_dockerd_py.errors import AlreadyExists, InvalidArgument, NotFound
 from cri_dockerd_py.network import syscalls
 from cri_dockerd_py.network.netns import NetnsDir, is_netns
 from cri_dockerd_py.network.netns_inspect import read_addresses
+from tests.processes import wait_until
 
 
 def inode(path: str | Path) -> int:
@@ -45,9 +46,9 @@ async def test_no_thread_of_ours_changes_its_namespace(netns_dir: NetnsDir) -> N
     await netns_dir.remove("pod")
     assert here() == before
     assert await asyncio.to_thread(here) == before
-    async with asyncio.timeout(10):
-        while any(thread.name == "netns" for thread in threading.enumerate()):
-            await asyncio.sleep(0)
+    await asyncio.to_thread(
+        wait_until, lambda: not any(thread.name == "netns" for thread in threading.enumerate()), "the threads' end"
+    )
 
 
 @pytest.mark.behaviour("NSP-11")
