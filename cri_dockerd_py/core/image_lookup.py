@@ -13,14 +13,12 @@ def find_image(images: Mapping[str, ImageRecord], text: str) -> ImageRecord | No
     """Return the image that an id, an unambiguous prefix of one, a tag or a digest names; None when absent."""
     if (record := images.get(text)) is not None:
         return record
-    prefix = id_prefix(text)
-    if prefix is not None and (record := _by_prefix(images, prefix)) is not None:
-        return record
     reference = normalize_reference(text)
     for record in images.values():
         if reference in record.repo_tags or reference in record.repo_digests:
             return record
-    return None
+    prefix = id_prefix(text)
+    return None if prefix is None else _by_prefix(images, prefix)
 
 
 def _by_prefix(images: Mapping[str, ImageRecord], prefix: str) -> ImageRecord | None:

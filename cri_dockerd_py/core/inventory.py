@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from cri_dockerd_py.core.image_lookup import find_image
+from cri_dockerd_py.errors import Unavailable
 from cri_dockerd_py.model.container import TRANSITIONS, ContainerRecord, ContainerState, exit_reason
 from cri_dockerd_py.model.ids import check_id, resolve_prefix
 from cri_dockerd_py.model.image import ImageRecord
@@ -21,9 +22,13 @@ ContainerListener = Callable[[ContainerRecord | None, ContainerRecord | None], N
 
 
 class Inventory:
-    """Maps full ids to records. `generation` changes with every change of a sandbox or container."""
+    """Maps full ids to records. `generation` changes with every change of a sandbox or container.
+
+    `known` is set once an engine has told all that it holds; until then nothing may be concluded from what is here.
+    """
 
     def __init__(self) -> None:
+        self.known = False
         self.generation = 0
         self.images_generation = 0
         self.sandboxes: dict[str, SandboxRecord] = {}
@@ -37,10 +42,16 @@ class Inventory:
 
     # --- reading
 
+    def require_known(self) -> None:
+        """Raise Unavailable until an engine has been read once: an empty list would say that pods are gone (LSB-09)."""
+        if not self.known:
+            raise Unavailable("the engine has not been reached since this service started, so what it holds is unknown")
+
     def sandbox(self, sandbox_id: str) -> SandboxRecord:
         """Return the sandbox with this id or unambiguous prefix of one."""
         record = self.sandboxes.get(sandbox_id)
         if record is None:
+            self.require_known()
             prefix = check_id("sandbox", sandbox_id)
             record = self.sandboxes[resolve_prefix("sandbox", prefix, self.sandboxes)]
         return record
@@ -49,6 +60,7 @@ class Inventory:
         """Return the container with this id or unambiguous prefix of one."""
         record = self.containers.get(container_id)
         if record is None:
+            self.require_known()
             prefix = check_id("container", container_id)
             record = self.containers[resolve_prefix("container", prefix, self.containers)]
         return record
@@ -61,6 +73,7 @@ class Inventory:
         self, id: str = "", state: SandboxState | None = None, labels: Mapping[str, str] | None = None
     ) -> list[SandboxRecord]:
         """Return the sandboxes that meet all given conditions (LSB-02 to LSB-06)."""
+        self.require_known()
         return [
             record
             for record in self.sandboxes.values()
@@ -77,6 +90,7 @@ class Inventory:
         labels: Mapping[str, str] | None = None,
     ) -> list[ContainerRecord]:
         """Return the containers that meet all given conditions (LCT-04)."""
+        self.require_known()
         return [
             record
             for record in self.containers.values()
@@ -88,6 +102,7 @@ class Inventory:
 
     def list_images(self, image: str = "") -> list[ImageRecord]:
         """Return all images, or the one that `image` names (IMG-20, IMG-21)."""
+        self.require_known()
         if not image:
             return list(self.images.values())
         record = self.find_image(image)
@@ -95,6 +110,7 @@ class Inventory:
 
     def find_image(self, image: str) -> ImageRecord | None:
         """Return the image that an id, a prefix of one, or a reference names; InvalidArgument if it can be none."""
+        self.require_known()
         return find_image(self.images, image)
 
     # --- changing

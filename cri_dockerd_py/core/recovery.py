@@ -64,7 +64,9 @@ class Recovery:
         self._put_sandboxes(snapshot, stored, generation)
         self._put_containers(snapshot, stored, generation)
         self._inventory.put_images(snapshot.images)
-        self.drift += self._inventory.generation - before
+        if self._inventory.known:
+            self.drift += self._inventory.generation - before
+        self._inventory.known = True
         self._inventory.forget_changes(generation)
         await self._forget_lost_containers(snapshot, stored, generation)
         await self._release_orphans()

@@ -8,10 +8,16 @@ import pytest
 
 from cri_dockerd_py.core.events import ContainerEvent, ContainerEventType, Events
 from cri_dockerd_py.core.inventory import Inventory
-from cri_dockerd_py.errors import InvalidArgument, NotFound
+from cri_dockerd_py.errors import InvalidArgument, NotFound, Unavailable
 from cri_dockerd_py.model.container import ContainerMetadata, ContainerRecord, ContainerSpec, ContainerState, ImageSpec
 from cri_dockerd_py.model.image import ImageRecord
 from cri_dockerd_py.model.sandbox import PodMetadata, SandboxRecord, SandboxSpec, SandboxState
+
+
+def known_inventory() -> Inventory:
+    inventory = Inventory()
+    inventory.known = True
+    return inventory
 
 
 def sandbox(sandbox_id: str = "a" * 64, **labels: str) -> SandboxRecord:
@@ -25,15 +31,22 @@ def container(container_id: str = "c" * 64, state: ContainerState = ContainerSta
     return ContainerRecord(container_id, "a" * 64, spec, state, 2, "docker", image, image, image)
 
 
+def test_nothing_is_concluded_before_an_engine_was_read() -> None:
+    with pytest.raises(Unavailable):
+        Inventory().list_sandboxes()
+    with pytest.raises(Unavailable):
+        Inventory().container("c" * 64)
+
+
 def test_a_sandbox_never_gets_ready_again() -> None:
-    inventory = Inventory()
+    inventory = known_inventory()
     inventory.put_sandbox(replace(sandbox(), state=SandboxState.NOTREADY))
 
     assert inventory.put_sandbox(sandbox()).state is SandboxState.NOTREADY
 
 
 def test_a_container_state_does_not_go_back() -> None:
-    inventory = Inventory()
+    inventory = known_inventory()
     inventory.put_container(container())
     inventory.mark_exited("c" * 64, 3, 50)
     inventory.put_container(container(state=ContainerState.RUNNING))
@@ -44,7 +57,7 @@ def test_a_container_state_does_not_go_back() -> None:
 
 
 def test_prefixes_resolve_when_they_name_one() -> None:
-    inventory = Inventory()
+    inventory = known_inventory()
     inventory.put_sandbox(sandbox("ab" + "0" * 62))
     inventory.put_sandbox(sandbox("ac" + "0" * 62))
 
@@ -58,7 +71,7 @@ def test_prefixes_resolve_when_they_name_one() -> None:
 
 
 def test_filters_are_combined() -> None:
-    inventory = Inventory()
+    inventory = known_inventory()
     inventory.put_sandbox(sandbox("ab" + "0" * 62, app="web"))
     inventory.put_sandbox(sandbox("ac" + "0" * 62, app="db"))
 
@@ -68,7 +81,7 @@ def test_filters_are_combined() -> None:
 
 
 async def test_waiters_learn_of_the_end_and_of_removal() -> None:
-    inventory = Inventory()
+    inventory = known_inventory()
     inventory.put_container(container(state=ContainerState.RUNNING))
     waiting = asyncio.ensure_future(inventory.wait_ended("c" * 64, 5))
     await asyncio.sleep(0)
@@ -80,7 +93,7 @@ async def test_waiters_learn_of_the_end_and_of_removal() -> None:
 
 
 async def test_events_are_told_once_and_in_order() -> None:
-    inventory = Inventory()
+    inventory = known_inventory()
     events = Events(inventory)
     seen: list[ContainerEvent] = []
 
@@ -117,7 +130,7 @@ async def test_events_are_told_once_and_in_order() -> None:
 
 
 def test_a_moved_tag_leaves_the_old_image() -> None:
-    inventory = Inventory()
+    inventory = known_inventory()
     inventory.put_image(ImageRecord("sha256:" + "1" * 64, ("docker.io/library/x:1",), (), 10))
     inventory.put_image(ImageRecord("sha256:" + "2" * 64, ("docker.io/library/x:1",), (), 10))
 
