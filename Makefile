@@ -1,3 +1,73 @@
+# make help lists the targets.
+PYTHON ?= python3
+ENGINES ?= docker-20.10
+SERVE_FLAGS ?=
+PYTEST_FLAGS ?=
+TEST_PROCESSES ?= 2
+SOURCES = cri_dockerd_py proto packaging tests
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+.PHONY: venv
+venv: .venv/.runtime ## make .venv with .venv/bin/cri-dockerd-py
+
+.venv/.runtime: requirements.lock pyproject.toml packaging/make-venv
+	PYTHON=$(PYTHON) packaging/make-venv requirements.lock
+	@touch $@
+
+.PHONY: venv-dev
+venv-dev: .venv/.dev ## the same, with the tools for lint and test
+
+.venv/.dev: requirements-dev.lock pyproject.toml packaging/make-venv
+	PYTHON=$(PYTHON) packaging/make-venv requirements-dev.lock
+	@touch .venv/.runtime $@
+
+.PHONY: serve
+serve: venv ## install and start what is missing, and serve CRI (SERVE_FLAGS="--log-level=debug …")
+	exec .venv/bin/python packaging/bootstrap.py serve -- $(SERVE_FLAGS)
+
+.PHONY: demo
+demo: venv ## run a pod through the socket of `make serve`, step by step
+	.venv/bin/cri-dockerd-py demo
+
+.PHONY: test
+test: venv-dev ## the whole suite: on Docker 20.10, then the engine tests again on Docker 28
+	.venv/bin/python packaging/bootstrap.py install-test-engines
+	rm -f .coverage .coverage.*
+	.venv/bin/pytest -n $(TEST_PROCESSES) --cov --cov-report= --engine docker-20.10 $(PYTEST_FLAGS)
+	.venv/bin/pytest -n $(TEST_PROCESSES) --cov --cov-append --cov-report=term:skip-covered -m engine \
+	    --engine docker-28,docker-28-store $(PYTEST_FLAGS)
+
+.PHONY: test-one
+test-one: venv-dev ## chosen tests: make test-one ENGINES=docker-28 PYTEST_FLAGS="-k exec"
+	.venv/bin/pytest --engine $(ENGINES) $(PYTEST_FLAGS)
+
+.PHONY: lint
+lint: venv-dev ## ruff, mypy --strict, the import contracts
+	.venv/bin/ruff check $(SOURCES)
+	.venv/bin/ruff format --check $(SOURCES)
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+.PHONY: format
+format: venv-dev ## let ruff format and fix
+	.venv/bin/ruff check --fix $(SOURCES)
+	.venv/bin/ruff format $(SOURCES)
+
 .PHONY: proto
-proto: ## regenerate cri_dockerd_py/_generated from proto/
+proto: venv-dev ## regenerate cri_dockerd_py/_generated from proto/
 	.venv/bin/python proto/generate.py
+
+.PHONY: pause
+pause: ## rebuild the pause binaries (needs gcc and gcc-aarch64-linux-gnu)
+	$(MAKE) -C packaging/pause
+
+.PHONY: lock
+lock: export CUSTOM_COMPILE_COMMAND = make lock
+lock: venv-dev ## resolve the newest versions of all packages into the lock files
+	.venv/bin/pip-compile -q --upgrade --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --strip-extras \
+	    --build-deps-for editable -o requirements.lock pyproject.toml
+	.venv/bin/pip-compile -q --upgrade --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --strip-extras --extra dev \
+	    --build-deps-for editable -o requirements-dev.lock -c requirements.lock pyproject.toml
