@@ -1,4 +1,4 @@
-"""The demo as a user runs it: against the service it succeeds and leaves nothing, against nothing it says what to do."""
+"""The demo as a user runs it: it succeeds and leaves nothing, or it says what to do."""
 
 from __future__ import annotations
 
