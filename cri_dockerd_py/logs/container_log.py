@@ -85,7 +85,7 @@ class ContainerLog:
         """Open the log file as a new container's: failure is the caller's to report."""
         if self.path is not None and self._log is None:
             self._log = LogFile.open(self.path)
-            self._save(self._mark.active_spools if self._mark else 0)
+            self._save(self._active_spools)
 
     def recover(self, decoders: Sequence[Decoder]) -> None:
         """Finish the chunk that was under way when the service was killed (at most one of the spools has one)."""
@@ -135,8 +135,7 @@ class ContainerLog:
         return source
 
     def _spool(self, index: int) -> Spool:
-        active = self._mark.active_spools if self._mark else 0
-        return Spool(self._directory, index, active >> index & 1)
+        return Spool(self._directory, index, self._active_spools >> index & 1)
 
     def turn(self, source: Source, on_end: Callable[[], None]) -> Turn:
         """Move what the FIFO holds to the log, up to a fair share; `on_end` is called when no writer is left."""
@@ -168,7 +167,7 @@ class ContainerLog:
             self._log = LogFile.open(self.path)
         else:
             self._log.reopen()
-        self._save(self._mark.active_spools if self._mark else 0)
+        self._save(self._active_spools)
         self._counters.rotations += 1
 
     def close(self) -> None:
@@ -180,6 +179,10 @@ class ContainerLog:
         if self._trash >= 0:
             os.close(self._trash)
         self._journal.close()
+
+    @property
+    def _active_spools(self) -> int:
+        return self._mark.active_spools if self._mark else 0
 
     @property
     def _last_ns(self) -> int:
@@ -234,8 +237,10 @@ class ContainerLog:
             return
         if self._log is None:
             self._open_again()
-        elif self._log.refresh():
-            self._save(self._mark.active_spools if self._mark else 0)
+        else:
+            self._log.refresh()
+            if self._mark is None or self._mark.log_bytes != self._log.length or self._mark.inode != self._log.inode:
+                self._save(self._active_spools)  # others changed the file since the last commit
         self._count(rendered, self._log.append(rendered.text) if self._log is not None else 0)
 
     def _open_again(self) -> None:
@@ -256,9 +261,8 @@ class ContainerLog:
         self._counters.dropped_lines += lost_lines
 
     def _commit_spool(self, spool: Spool, index: int, rendered: Rendered) -> None:
-        active = self._mark.active_spools if self._mark else 0
         spool.stage(spool.pending[rendered.consumed :])
-        self._save(active ^ 1 << index, rendered.last_ns)
+        self._save(self._active_spools ^ 1 << index, rendered.last_ns)
         spool.flip()
 
     def _save(self, active_spools: int, last_ns: int | None = None) -> None:

@@ -31,20 +31,21 @@ _RESYNC = re.compile(rb"\x00[\x00-\x0f].." + _FRAME_HEAD, re.DOTALL)
 
 
 def _run_pattern(source: bytes) -> re.Pattern[bytes]:
-    varint = rb"(?:\x1a([\x00-\x7f]|[\x80-\xff][\x00-\x7f]))?"
-    return re.compile(rb"\x00\x00(..)\n\x06" + source + rb"\x10(........[\x01-\x7f])" + varint, re.DOTALL)
+    line_field = rb"(\x1a[\x00-\x7f]|\x1a[\x80-\xff][\x00-\x7f]|)"
+    return re.compile(rb"\x00\x00(..)\n\x06" + source + rb"\x10(........[\x01-\x7f])" + line_field, re.DOTALL)
 
 
 _RUN_OF = {stream: _run_pattern(stream) for stream in _STREAM_OF.values()}
 _MIXED_RUN = _run_pattern(rb"(std(?:out|err))")
 
 
-def _body_bytes(length: int) -> int:
-    return _HEAD_BYTES - PREFIX_BYTES + (length + 1 + len(encode_varint(length)) if length else 0)
+def _line_field(length: int) -> bytes:
+    """What stands between the time and the line: an empty line has no field at all."""
+    return b"\x1a" + encode_varint(length) if length else b""
 
 
-_RUN_SIZES: list[bytes | None] = [Struct(">H").pack(_body_bytes(n)) for n in range(_FAST_MAX_LINE_BYTES + 1)]
-_RUN_VARINTS: list[bytes | None] = [None, *(encode_varint(n) for n in range(1, _FAST_MAX_LINE_BYTES + 1))]
+_RUN_FIELDS = [_line_field(n) for n in range(_FAST_MAX_LINE_BYTES + 1)]
+_RUN_SIZES = [Struct(">H").pack(_HEAD_BYTES - PREFIX_BYTES + len(f) + n) for n, f in enumerate(_RUN_FIELDS)]
 
 
 def _time_of(varint: bytes) -> int:
@@ -60,7 +61,7 @@ class DockerFrames:
         window_bytes, exact_frames = len(data), 1
         while True:
             if len(data) - work.position < _FAST_MIN_BYTES:
-                exact_frames = len(data)
+                exact_frames = len(data) + 1
             else:
                 begin = work.position
                 exact_frames = 1 if work.render_run(window_bytes) >= _FAST_MIN_LINES else exact_frames * 4
@@ -89,6 +90,7 @@ class _Work:
         self._lines = 0
         self._skipped_bytes = 0
         self._mixed = False
+        self._has_return = b"\r" in data
 
     def result(self) -> Rendered:
         return Rendered(b"".join(self._text), self.position, self._lines, self._floor_ns, self._skipped_bytes)
@@ -108,10 +110,10 @@ class _Work:
         if cut[0]:
             return 0
         step = pattern.groups + 1
-        sizes, times, varints, lines = (cut[i::step] for i in (1, step - 2, step - 1, step))
-        good = _proved(lines, sizes, varints)
-        rest = zip(lines[good:], varints[good:], strict=True)
-        end = len(window) - sum(_HEAD_BYTES + len(line) + (1 + len(size) if size else 0) for line, size in rest)
+        sizes, times, fields, lines = (cut[i::step] for i in (1, step - 2, step - 1, step))
+        good = _proved(lines, sizes, fields)
+        rest = zip(lines[good:], fields[good:], strict=True)
+        end = len(window) - sum(_HEAD_BYTES + len(field) + len(line) for line, field in rest)
         self.position += end
         self._lines += good
         self._render_run(lines[:good], times, cut[2::step] if self._mixed else stream)
@@ -126,11 +128,11 @@ class _Work:
             stamp = self._stamp(time_ns)
             if isinstance(streams, bytes):
                 head = b"%b %b F " % (stamp, streams)
-                text = b"".join((head, (b"\n" + head).join(lines[start:stop]), b"\n"))
+                text = [head, (b"\n" + head).join(lines[start:stop]), b"\n"]
             else:
                 heads = map({s: b"%b %b F " % (stamp, s) for s in _RUN_OF}.__getitem__, streams[start:stop])
-                text = b"".join(chain.from_iterable(zip(heads, lines[start:stop], repeat(b"\n"))))
-            self._text.append(text.replace(b"\r\n", b"\n") if b"\r\n" in text else text)
+                text = list(chain.from_iterable(zip(heads, lines[start:stop], repeat(b"\n"))))
+            self._text += [b"".join(text).replace(b"\r\n", b"\n")] if self._has_return else text
             start = stop
 
     def render_frames(self, limit: int) -> bool:
@@ -168,7 +170,7 @@ class _Work:
         return found
 
 
-def _proved(lines: list[bytes], sizes: list[bytes], varints: list[bytes]) -> int:
+def _proved(lines: list[bytes], sizes: list[bytes], fields: list[bytes]) -> int:
     """How many of the lines at the front have the length that their frame says."""
     lengths = list(map(len, lines[:-1]))  # the last may go on in the next chunk
     try:
@@ -176,11 +178,11 @@ def _proved(lines: list[bytes], sizes: list[bytes], varints: list[bytes]) -> int
     except IndexError:
         del lengths[next(compress(count(), map(_FAST_MAX_LINE_BYTES.__lt__, lengths))) :]
         true_sizes = list(map(_RUN_SIZES.__getitem__, lengths))
-    true_varints = list(map(_RUN_VARINTS.__getitem__, lengths))
+    true_fields = list(map(_RUN_FIELDS.__getitem__, lengths))
     good = len(lengths)
-    if true_sizes == sizes[:good] and true_varints == varints[:good]:
+    if true_sizes == sizes[:good] and true_fields == fields[:good]:
         return good
-    return next(compress(count(), map(or_, map(ne, true_sizes, sizes), map(ne, true_varints, varints))))
+    return next(compress(count(), map(or_, map(ne, true_sizes, sizes), map(ne, true_fields, fields))))
 
 
 _Frame = tuple[bytes, bytes, bytes, bytes]  # time as a varint, stream, tag, line

@@ -96,14 +96,12 @@ class LogFile:
             os.close(fd)
         return None
 
-    def refresh(self) -> bool:
-        """Look at the file again; answer whether someone else has changed its length or put another in its place."""
+    def refresh(self) -> None:
+        """Look at the file again: someone else may have changed its length or put another in its place."""
         now = os.fstat(self._fd)
         if now.st_nlink == 0 and self._replaced():
             now = os.fstat(self._fd)
-        known = (self.device, self.inode, self.length)
         self.device, self.inode, self.length = now.st_dev, now.st_ino, now.st_size
-        return known != (self.device, self.inode, self.length)
 
     def _replaced(self) -> bool:
         """Our file was deleted: move over to the one that is at its path now, if there is one."""

@@ -15,9 +15,7 @@ async def main(name: str, state_dir: str) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_signal_handler(
-        signal.SIGHUP, lambda: pending.append(loop.create_task(rotate_all(driver), name="rotate"))
-    )
+    loop.add_signal_handler(signal.SIGHUP, lambda: pending.append(loop.create_task(rotate_all(driver), name="rotate")))
     pending: list[asyncio.Task[None]] = []
     await driver.start()
     print("ready", flush=True)
