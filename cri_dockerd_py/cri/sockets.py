@@ -1,0 +1,63 @@
+"""The path of the unix socket: taken only when nobody answers there, and put in place in one step."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from pathlib import Path
+
+from cri_dockerd_py.errors import FailedPrecondition, InvalidArgument
+
+_PATH_LIMIT = 107  # what the kernel takes as the address of a unix socket
+_ANSWER_WITHIN_S = 1.0
+
+
+class SocketPath:
+    """A path at which a listener, bound under another name, is to be reached."""
+
+    def __init__(self, path: str, mode: int) -> None:
+        self.path = Path(path)
+        self.temporary = self.path.with_name(f".{os.getpid()}")
+        self._mode = mode
+        self._inode: int | None = None
+        longest_bytes = max(len(os.fsencode(self.path)), len(os.fsencode(self.temporary)))
+        if not self.path.is_absolute() or longest_bytes > _PATH_LIMIT:
+            raise InvalidArgument(f"{path!r} cannot be a socket: give an absolute path of at most {_PATH_LIMIT} bytes")
+
+    def prepare(self) -> None:
+        """Make the parent directory, and refuse to go on when somebody answers or the path is something else."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            self.temporary.unlink()
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(self.path.lstat().st_mode):
+                raise FailedPrecondition(f"{self.path} exists and is no socket: remove it or listen elsewhere")
+            if _answers(self.path):
+                raise FailedPrecondition(f"another process answers on {self.path}: stop it first or listen elsewhere")
+
+    def publish(self) -> None:
+        """Give the listener its permissions and its place; a stale socket is replaced."""
+        self.temporary.chmod(self._mode)
+        self._inode = self.temporary.stat().st_ino
+        self.temporary.replace(self.path)
+
+    def withdraw(self) -> None:
+        """Remove the socket unless somebody has put another one in its place."""
+        with contextlib.suppress(FileNotFoundError):
+            if self._inode is not None and self.path.lstat().st_ino == self._inode:
+                self.path.unlink()
+        self._inode = None
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_ANSWER_WITHIN_S)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:  # a full backlog or no right to connect: somebody is there
+            return True
+    return True
