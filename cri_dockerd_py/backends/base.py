@@ -114,7 +114,14 @@ class Connected:
     """The event stream is (again) whole from here on: take a snapshot now."""
 
 
-EngineEvent = ProcessStarted | ProcessExited | ObjectAppeared | ObjectGone | ImagesChanged | Connected
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The event stream is lost, and with it most likely the engine."""
+
+    reason: str
+
+
+EngineEvent = ProcessStarted | ProcessExited | ObjectAppeared | ObjectGone | ImagesChanged | Connected | Disconnected
 
 
 class ProcessIO(ABC):

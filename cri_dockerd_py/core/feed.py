@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from cri_dockerd_py.backends.base import (
     Connected,
+    Disconnected,
     Engine,
     EngineEvent,
     ImagesChanged,
@@ -91,6 +92,8 @@ class Feed:
         match event:
             case Connected():
                 self._jobs.spawn("resync", self._resync_until_done)
+            case Disconnected():
+                self._health.down(event.reason)
             case ProcessStarted():
                 self._started(event)
             case ProcessExited():
