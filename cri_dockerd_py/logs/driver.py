@@ -157,14 +157,20 @@ class LogDriver:
         request = ReadRequest.from_config(config)
         streams = await asyncio.to_thread(opened_tail, check_path(path), request.tail_lines)
         try:
-            for stream in streams:
+            for stream in streams[:-1]:
                 async for batch in _in_thread(stream, request):
                     yield batch
-            while request.follow and streams and self.is_logging(container_id):
-                await asyncio.sleep(_FOLLOW_SECONDS)
+            while streams:
+                more = request.follow and self.is_logging(container_id)
+                successor = _successor(Path(path), streams[-1]) if more else None
                 async for batch in _in_thread(streams[-1], request):
                     yield batch
-                _follow_rotation(Path(path), streams)
+                if successor is not None:
+                    streams.append(successor)
+                elif more:
+                    await asyncio.sleep(_FOLLOW_SECONDS)
+                else:
+                    break
         finally:
             for stream in streams:
                 stream.close()
@@ -188,10 +194,11 @@ async def _in_thread(stream: IO[bytes], request: ReadRequest) -> AsyncIterator[b
         yield batch
 
 
-def _follow_rotation(path: Path, streams: list[IO[bytes]]) -> None:
-    """When another file is at the path now, and the one being read is at its end, go over to it."""
+def _successor(path: Path, stream: IO[bytes]) -> IO[bytes] | None:
+    """The file that rotation has put in the place of the one being read."""
     try:
-        if os.stat(path).st_ino != os.fstat(streams[-1].fileno()).st_ino:
-            streams.append(path.open("rb"))
+        if os.stat(path).st_ino != os.fstat(stream.fileno()).st_ino:
+            return path.open("rb")
     except OSError:
-        return
+        pass
+    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -42,8 +42,10 @@ def make_app(plugin: LogPlugin) -> web.Application:
         [
             web.post("/Plugin.Activate", _constant({"Implements": ["LogDriver"]})),
             web.post("/LogDriver.Capabilities", _constant({"Cap": {"ReadLogs": True}, "Err": ""})),
-            web.post("/LogDriver.StartLogging", _start(plugin)),
-            web.post("/LogDriver.StopLogging", _stop(plugin)),
+            web.post(
+                "/LogDriver.StartLogging", _command(lambda body: plugin.start_logging(body["File"], body["Info"]))
+            ),
+            web.post("/LogDriver.StopLogging", _command(lambda body: plugin.stop_logging(body["File"]))),
             web.post("/LogDriver.ReadLogs", _read(plugin)),
         ]
     )
@@ -64,29 +66,16 @@ def _constant(body: object) -> Handler:
     return handle
 
 
-async def _outcome(step: Any) -> web.Response:
-    try:
-        await step
-    except CriError as error:
-        return _reply({"Err": str(error)})
-    except (OSError, KeyError, TypeError) as error:
-        logger.exception("the engine's log request failed")
-        return _reply({"Err": f"log driver: {error}"})
-    return _reply({"Err": ""})
-
-
-def _start(plugin: LogPlugin) -> Handler:
+def _command(step: Callable[[Info], Awaitable[None]]) -> Handler:
     async def handle(request: web.Request) -> web.Response:
-        body = json.loads(await request.read())
-        return await _outcome(plugin.start_logging(body["File"], body["Info"]))
-
-    return handle
-
-
-def _stop(plugin: LogPlugin) -> Handler:
-    async def handle(request: web.Request) -> web.Response:
-        body = json.loads(await request.read())
-        return await _outcome(plugin.stop_logging(body["File"]))
+        try:
+            await step(json.loads(await request.read()))
+        except CriError as error:
+            return _reply({"Err": str(error)})
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            logger.exception("the request %s failed", request.path)
+            return _reply({"Err": f"log driver: {error!r}"})
+        return _reply({"Err": ""})
 
     return handle
 
