@@ -9,6 +9,7 @@ install-test-engines    the packages, and those that the tests need
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -122,20 +123,37 @@ def private_engine() -> Iterator[Path]:
     for directory in (ENGINE_ROOT, ENGINE_STATE):
         directory.mkdir(parents=True, exist_ok=True, mode=0o711)
     pid_file = ENGINE_STATE / "dockerd.pid"
-    if pings(docker_socket):
-        raise SystemExit(f"bootstrap: an engine already runs at {docker_socket} (pid {pid_file.read_text()}); stop it")
-    config = ENGINE_STATE / "daemon.json"
-    config.write_text(json.dumps(_engine_config(docker_socket, pid_file), indent=2))
-    _say(f"no engine answers at {DOCKER_SOCKET}; starting a private one (log: {ENGINE_STATE}/dockerd.log)")
-    with (ENGINE_STATE / "dockerd.log").open("ab") as log:
-        engine = _child(["dockerd", "--config-file", str(config)], log)
-    with engine as process:
-        deadline = time.monotonic() + ENGINE_START_TIMEOUT_SECONDS
-        while not pings(docker_socket):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"bootstrap: dockerd did not start; see {ENGINE_STATE}/dockerd.log")
-            time.sleep(0.1)
-        yield docker_socket
+    with (ENGINE_STATE / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f"bootstrap: another one runs the engine at {docker_socket}; stop it first") from None
+        if pings(docker_socket):
+            _say(f"taking over the engine at {docker_socket}, which outlived an earlier run")
+            with _adopted(int(pid_file.read_text())):
+                yield docker_socket
+            return
+        config = ENGINE_STATE / "daemon.json"
+        config.write_text(json.dumps(_engine_config(docker_socket, pid_file), indent=2))
+        _say(f"no engine answers at {DOCKER_SOCKET}; starting a private one (log: {ENGINE_STATE}/dockerd.log)")
+        command = ["dockerd", "--config-file", str(config)]
+        with (ENGINE_STATE / "dockerd.log").open("ab") as log, _child(command, log) as process:
+            deadline = time.monotonic() + ENGINE_START_TIMEOUT_SECONDS
+            while not pings(docker_socket):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit(f"bootstrap: dockerd did not start; see {ENGINE_STATE}/dockerd.log")
+                time.sleep(0.1)
+            yield docker_socket
+
+
+@contextlib.contextmanager
+def _adopted(pid: int) -> Iterator[None]:
+    """End a process that is not our child with the block."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
 
 
 def _engine_config(docker_socket: Path, pid_file: Path) -> dict[str, object]:
