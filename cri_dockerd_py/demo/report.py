@@ -61,6 +61,6 @@ def _terminal_printer() -> Callable[[bool, float, Step], None]:
         mark = "[green]✔[/]" if well else "[red]✘[/]"
         console.print(f"{mark} [cyan]{elapsed_ms:8.1f} ms[/]  [bold]{escape(step.title)}[/]")
         for line in step.results:
-            console.print(f"{'':16}[dim]{escape(line)}[/]")
+            console.print(f"{'':16}[dim]{escape(line)}[/]", soft_wrap=True)
 
     return show
