@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 _BUSY_ATTEMPTS = 6
 _BUSY_PAUSE_S = 1.0
+_GRACE_S = 5.0
 _REAP_S = 5.0
 _MAX_TEXT = 2048
 _READ_BYTES = 65536
@@ -88,17 +89,23 @@ def find_plugin(kind: str, bin_dirs: Sequence[str]) -> str | None:
 
 
 async def run_plugin(call: PluginCall) -> bytes:
-    """Run a plugin to its end and return its stdout; PluginError when it fails, is missing or is too slow."""
+    """Run a plugin to its end and return its stdout; PluginError when it fails, is missing or is too slow.
+
+    A cancelled call gives the plugin a moment to end by itself: killed between two steps, it may leave what no DEL
+    finds (host-local: an address reserved in nobody's name). A call whose time is over kills it at once.
+    """
+    deadline = asyncio.get_running_loop().time() + call.timeout
+    grace = _GRACE_S
+    child = await _spawn(call)
     try:
-        async with asyncio.timeout(call.timeout):
-            child = await _spawn(call)
-            try:
-                await child.ended.wait()
-            finally:
-                await settle_call(child.close(), f"end CNI plugin {call.plugin}")
+        async with asyncio.timeout_at(deadline):
+            await child.ended.wait()
     except TimeoutError:
+        grace = 0.0
         text = f"it did not end within {call.timeout:.0f} s and was killed"
         raise PluginTimeoutError(call.plugin, call.command, text) from None
+    finally:
+        await settle_call(child.close(grace), f"end CNI plugin {call.plugin}")
     return _answer(call, child)
 
 
@@ -184,6 +191,12 @@ class _Child:
         self._forget_exit()
         self.ended.set()
 
+    async def _ends_within(self, seconds: float) -> bool:
+        if not self.ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.ended.wait(), seconds)
+        return self.ended.is_set()
+
     def _forget_exit(self) -> None:
         if self._pidfd is not None:
             self._loop.remove_reader(self._pidfd)
@@ -195,13 +208,11 @@ class _Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    async def close(self) -> None:
-        """Kill what still runs, wait for its end and let go of the pipes."""
-        if not self.ended.is_set():
+    async def close(self, grace: float) -> None:
+        """Wait `grace` seconds for the end, kill what still runs then, and let go of the pipes."""
+        if not await self._ends_within(grace):
             self._kill()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.ended.wait(), _REAP_S)
-        if not self.ended.is_set():
+        if not await self._ends_within(_REAP_S):
             _log.warning("CNI plugin process %d does not die: it hangs in the kernel", self._process.pid)
             self._forget_exit()
             self._loop.run_in_executor(None, self._process.wait)

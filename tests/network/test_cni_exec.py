@@ -105,7 +105,20 @@ async def test_a_plugin_that_hangs_is_killed_with_what_it_started(script: Script
     assert open_fds() == before
 
 
-async def test_cancelling_kills_it_too(script: Script, tmp_path: Path) -> None:
+async def test_a_cancelled_call_lets_the_plugin_end(script: Script, tmp_path: Path) -> None:
+    program = script(f"echo $$ >{tmp_path}/self; sleep 0.5; echo end >{tmp_path}/end")
+    async with asyncio.TaskGroup() as group:
+        job = group.create_task(run_plugin(call(program)))
+        await appears(tmp_path / "self")
+        job.cancel()
+    assert job.cancelled()
+    assert (tmp_path / "end").exists()
+
+
+async def test_a_cancelled_call_kills_what_does_not_end(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cri_dockerd_py.network.cni_exec._GRACE_S", 0.2)
     program = script(f"echo $$ >{tmp_path}/self; trap '' TERM; sleep 600")
     async with asyncio.TaskGroup() as group:
         job = group.create_task(run_plugin(call(program)))

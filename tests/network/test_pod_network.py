@@ -283,7 +283,7 @@ async def test_a_slow_chain_is_ended_and_undone(
 async def test_a_cancelled_setup_is_undone_before_the_caller_goes_on(
     network: PodNetwork, request_: PodNetworkRequest, plugins: FakePlugins, cache: ResultCache, tmp_path: Path
 ) -> None:
-    plugins.install("q", ADD=f"touch {tmp_path}/in-add; exec sleep 600")
+    plugins.install("q", ADD=f"touch {tmp_path}/in-add; sleep 0.5; {prints(RESULT)}")
     async with asyncio.TaskGroup() as group:
         job = group.create_task(network.setup(request_))
         await asyncio.to_thread(wait_until, (tmp_path / "in-add").exists, "the second ADD")

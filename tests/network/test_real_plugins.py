@@ -60,10 +60,14 @@ def rules(text: str) -> list[str]:
     return found
 
 
+def entries(path: Path) -> list[str]:
+    """Return the names in a directory that need not be there."""
+    return os.listdir(path) if path.exists() else []
+
+
 def ports_of(cni: CniNetwork) -> list[str]:
     """Return the interfaces on the network's bridge."""
-    path = Path(f"/sys/class/net/{cni.bridge}/brif")
-    return os.listdir(path) if path.exists() else []
+    return entries(Path(f"/sys/class/net/{cni.bridge}/brif"))
 
 
 def free_port() -> int:
@@ -219,7 +223,7 @@ async def test_killed_at_any_moment_the_next_start_clears_up(
         service.kill()
     assert await network.sweep(set()) == [sandbox_id]
     assert cni.leases() == rules(sandbox_id) == rules(f"--dport {port} ") == []
-    assert netns_dir.names() == os.listdir(cni.cache_dir / "results") == os.listdir(settings.lock_dir) == []
+    assert netns_dir.names() == entries(cni.cache_dir / "results") == entries(settings.lock_dir) == []
     await asyncio.to_thread(wait_until, lambda: not ports_of(cni), "the kernel taking the interface away")
 
 
