@@ -136,7 +136,8 @@ def _memory_details(memory: str, stat: bytes) -> MemoryDetails:
         active_file_bytes=field(stat, b"\ntotal_active_file "),
         kernel_bytes=read_number(memory + "/memory.kmem.usage_in_bytes") or 0,
         max_usage_bytes=read_number(memory + "/memory.max_usage_in_bytes") or 0,
-        failures=read_number(memory + "/memory.failcnt") or 0,
+        # With no swap allowed both limits are the same, and it is the one of memory and swap that is hit.
+        failures=sum(read_number(f"{memory}/memory.{kind}failcnt") or 0 for kind in ("", "memsw.")),
         page_faults_own=field(stat, b"\npgfault "),
         major_page_faults_own=field(stat, b"\npgmajfault "),
         oom_kills=field(b"\n" + (read_once(memory + "/memory.oom_control") or b""), b"\noom_kill "),
@@ -148,9 +149,13 @@ def _memory_details(memory: str, stat: bytes) -> MemoryDetails:
 def _devices(blkio: str | None) -> tuple[DeviceIo, ...]:
     if blkio is None:
         return ()
-    amounts = read_once(blkio + "/blkio.throttle.io_service_bytes_recursive") or b""
-    counts = read_once(blkio + "/blkio.throttle.io_serviced_recursive") or b""
-    return device_io_v1(amounts, counts)
+    # Which of the two counts depends on the kernel and on the device's scheduler.
+    for kind in ("throttle", "bfq"):
+        amounts = read_once(f"{blkio}/blkio.{kind}.io_service_bytes_recursive") or b""
+        counts = read_once(f"{blkio}/blkio.{kind}.io_serviced_recursive") or b""
+        if devices := device_io_v1(amounts, counts):
+            return devices
+    return ()
 
 
 def _hugepages(hugetlb: str | None) -> tuple[HugepageUsage, ...]:
