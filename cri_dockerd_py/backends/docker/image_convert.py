@@ -1,0 +1,66 @@
+"""Docker's image documents as image records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cri_dockerd_py.errors import InvalidArgument
+from cri_dockerd_py.model.image import ImageRecord
+from cri_dockerd_py.model.image_ref import normalize_reference
+
+_NONE = "<none>"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """The part of an image that its id fixes for ever."""
+
+    user: str
+    stop_signal: str
+    labels: Mapping[str, str]
+
+
+def config_of(inspected: Mapping[str, Any]) -> ImageConfig:
+    """Return the configuration in an image inspect document."""
+    config = inspected.get("Config") or {}
+    return ImageConfig(config.get("User") or "", config.get("StopSignal") or "", config.get("Labels") or {})
+
+
+def image_record(document: Mapping[str, Any], config: ImageConfig, *, pinned_name: str) -> ImageRecord:
+    """Return the record of an entry of the image list or of an inspect document (IMG-03, IMG-09, IMG-10)."""
+    tags = names_of(document.get("RepoTags"), digests=False)
+    uid, username = split_user(config.user)
+    return ImageRecord(
+        id=str(document["Id"]),
+        repo_tags=tags,
+        repo_digests=names_of(document.get("RepoDigests"), digests=True),
+        size_bytes=max(int(document.get("Size") or 0), 1),
+        uid=uid,
+        username=username,
+        pinned=pinned_name in tags,
+        stop_signal=config.stop_signal,
+        labels=config.labels,
+    )
+
+
+def names_of(texts: Sequence[str] | None, *, digests: bool) -> tuple[str, ...]:
+    """Return full references: of a list of tags those with a tag, of a list of digests those with a digest."""
+    names = []
+    for text in texts or ():
+        if _NONE in text or ("@" in text) is not digests:
+            continue
+        try:
+            names.append(normalize_reference(text))
+        except InvalidArgument:
+            continue
+    return tuple(names)
+
+
+def split_user(user: str) -> tuple[int | None, str]:
+    """Return (uid, "") for a numeric image user, (None, name) for a named one, (None, "") for none."""
+    name = user.partition(":")[0]
+    if name.isdecimal():
+        return int(name), ""
+    return None, name

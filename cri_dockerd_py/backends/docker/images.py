@@ -1,0 +1,158 @@
+"""Images of Docker Engine, in its graph drivers or in containerd's store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cri_dockerd_py.backends.base import ImageStore
+from cri_dockerd_py.backends.docker.client import DockerClient
+from cri_dockerd_py.backends.docker.image_convert import ImageConfig, config_of, image_record
+from cri_dockerd_py.backends.docker.image_disk import measure
+from cri_dockerd_py.backends.docker.image_pull import pull
+from cri_dockerd_py.errors import FailedPrecondition, NotFound
+from cri_dockerd_py.model.image import FilesystemUsage, ImageRecord, RegistryAuth
+from cri_dockerd_py.model.image_ref import normalize_reference, parse_reference
+
+_LOG = logging.getLogger(__name__)
+_INSPECTS_AT_ONCE = 8
+
+
+class _SharedPull:
+    """A pull that several callers wait for; it stops when the last of them has gone (IMG-35)."""
+
+    def __init__(self, job: asyncio.Task[None]) -> None:
+        self.job = job
+        self.waiting = 0
+
+    async def wait(self) -> None:
+        self.waiting += 1
+        try:
+            await asyncio.shield(self.job)
+        finally:
+            self.waiting -= 1
+            if not self.waiting and not self.job.done():
+                self.job.cancel()
+                await asyncio.wait((self.job,))
+
+
+class DockerImages(ImageStore):
+    """`pinned_name` is the pause image's; `stall_s` is how long a pull may make no progress, 0 for ever."""
+
+    def __init__(self, client: DockerClient, *, stall_s: float, pinned_name: str) -> None:
+        self._client = client
+        self._stall_s = stall_s
+        self._pinned_name = normalize_reference(pinned_name)
+        self._configs: dict[str, ImageConfig] = {}
+        self._hidden: set[str] = set()
+        self._pulls: dict[tuple[str, RegistryAuth | None], _SharedPull] = {}
+
+    async def pull(self, image: str, auth: RegistryAuth | None) -> str:
+        """Fetch an image and return its id."""
+        key = (image, auth)
+        shared = self._pulls.get(key)
+        if shared is None or shared.job.done():
+            job = asyncio.get_running_loop().create_task(
+                pull(self._client, parse_reference(image), auth, self._stall_s), name=f"pull {image}"
+            )
+            shared = self._pulls[key] = _SharedPull(job)
+            job.add_done_callback(lambda _: self._pulls.pop(key, None) if self._pulls.get(key) is shared else None)
+        await shared.wait()
+        document = await self._inspect(image)
+        if document is None:
+            raise NotFound(f"image {image} was pulled and is gone already: somebody removes images; pull it again")
+        self._hidden.discard(document["Id"])
+        return str(document["Id"])
+
+    async def list(self) -> Sequence[ImageRecord]:
+        """Return all images but those that were removed and are still used by containers."""
+        documents = await self._client.get("/images/json")
+        shown = [document for document in documents or () if document["Id"] not in self._hidden]
+        slots = asyncio.Semaphore(_INSPECTS_AT_ONCE)
+        configs = await asyncio.gather(*(self._config(document["Id"], slots) for document in shown))
+        self._configs = {document["Id"]: config for document, config in zip(shown, configs, strict=True) if config}
+        await self._remove_hidden({document["Id"] for document in documents or ()})
+        return [
+            image_record(document, config, pinned_name=self._pinned_name)
+            for document, config in zip(shown, configs, strict=True)
+            if config is not None
+        ]
+
+    async def inspect(self, image: str) -> ImageRecord | None:
+        """Return one image."""
+        document = await self._inspect(image)
+        if document is None or document["Id"] in self._hidden:
+            return None
+        config = self._configs[document["Id"]] = config_of(document)
+        return image_record(document, config, pinned_name=self._pinned_name)
+
+    async def remove(self, image_id: str) -> None:
+        """Remove all names of an image, then the image; one that containers use is hidden until they are gone."""
+        document = await self._inspect(image_id)
+        if document is None:
+            return
+        for name in [*(document.get("RepoTags") or ()), *(document.get("RepoDigests") or ())]:
+            if "<none>" not in name:
+                await self._delete(name, force=True)
+        try:
+            await self._delete(image_id, force=False)
+        except FailedPrecondition as error:
+            _LOG.info("image %s is hidden and will be removed with its last container: %s", image_id, error)
+            self._hidden.add(image_id)
+
+    async def filesystems(self) -> tuple[Sequence[FilesystemUsage], Sequence[FilesystemUsage]]:
+        """Return what the layers use; writable layers are on the same file system and are not counted."""
+        info = await self._client.get("/info")
+        mountpoint, used_bytes, inodes_used = await measure(self._client, info)
+        return (FilesystemUsage(time.time_ns(), mountpoint, used_bytes, inodes_used),), ()
+
+    async def verbose(self, image_id: str) -> Mapping[str, object]:
+        """Return Docker's inspect document in the shape of an OCI image configuration."""
+        document = await self._inspect(image_id)
+        if document is None:
+            raise NotFound(f"image {image_id} is not on this node")
+        layers = (document.get("RootFS") or {}).get("Layers") or []
+        return {
+            "labels": config_of(document).labels,
+            "imageSpec": {
+                "created": document.get("Created"),
+                "architecture": document.get("Architecture"),
+                "os": document.get("Os"),
+                "config": document.get("Config"),
+                "rootfs": {"type": "layers", "diff_ids": layers},
+            },
+        }
+
+    async def _config(self, image_id: str, slots: asyncio.Semaphore) -> ImageConfig | None:
+        known = self._configs.get(image_id)
+        if known is not None:
+            return known
+        async with slots:
+            document = await self._inspect(image_id)
+        return None if document is None else config_of(document)
+
+    async def _inspect(self, image: str) -> dict[str, Any] | None:
+        name = image if image.startswith("sha256:") else parse_reference(image).familiar
+        try:
+            document: dict[str, Any] = await self._client.get("/images/{}/json", name)
+        except NotFound:
+            return None
+        return document
+
+    async def _remove_hidden(self, present: set[str]) -> None:
+        self._hidden &= present
+        for image_id in list(self._hidden):
+            try:
+                await self._delete(image_id, force=False)
+            except FailedPrecondition:
+                continue
+            self._hidden.discard(image_id)
+
+    async def _delete(self, name: str, *, force: bool) -> None:
+        try:
+            await self._client.delete("/images/{}", name, params={"force": "1"} if force else None)
+        except NotFound:
+            return
