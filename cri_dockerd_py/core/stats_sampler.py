@@ -62,12 +62,17 @@ class _Track:
 class StatsSampler:
     """Reads cgroups in a thread of its own; what is younger than a tenth of a second is not read again."""
 
-    def __init__(self, reader: CgroupReader, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        reader: CgroupReader,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        max_descriptors: int = _MAX_DESCRIPTORS,
+    ) -> None:
         self.reader = reader
         self._monotonic_ns = monotonic_ns
         self._tracks: dict[str, _Track] = {}
         self._descriptors = 0
-        self._descriptors_limit = min(_MAX_DESCRIPTORS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self._descriptors_limit = min(max_descriptors, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stats")
 
     async def in_thread(self, work: Callable[[], Result]) -> Result:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from cri_dockerd_py.cgroups.disk_usage import tree_usage
 
 PERIOD_S = 10.0
-UNCHANGED_PERIOD_S = 60.0
 DUTY = 0.003
+#: A layer in which nothing changes is measured less and less often, down to every so many periods.
 _GROWTH = 1.5
+_LONGEST = 6
 _WORK_S = 0.005
 _REST_S = 0.02
-#: Rounds come a period apart, so what is due within this time would else wait for a whole further one.
-_SLACK_S = 0.5
+#: Rounds come a period apart, so what is due within this part of one would else wait for a whole further one.
+_SLACK = 0.05
 _LOG = logging.getLogger(__name__)
 
 
@@ -35,7 +36,7 @@ class _Layer:
     path: str
     usage: LayerUsage | None = None
     cost_s: float = 0.0
-    period_s: float = PERIOD_S
+    period_s: float = 0.0
     measured_at_s: float = float("-inf")
 
 
@@ -46,9 +47,12 @@ class _StoppedError(Exception):
 class WritableLayers:
     """Owns the one thread that walks writable layers; `layers` returns container id → directory and is called there."""
 
-    def __init__(self, layers: Callable[[], Mapping[str, str]], *, duty: float = DUTY) -> None:
+    def __init__(
+        self, layers: Callable[[], Mapping[str, str]], *, duty: float = DUTY, period_s: float = PERIOD_S
+    ) -> None:
         self._list_layers = layers
         self._duty = duty
+        self._period_s = period_s
         self._layers: dict[str, _Layer] = {}
         self._wake = threading.Event()
         self._stopping = False
@@ -93,16 +97,16 @@ class WritableLayers:
             except _StoppedError:
                 return
             except Exception:
-                _LOG.exception("measuring writable layers failed, trying again in %g s", PERIOD_S)
-            self._wake.wait(PERIOD_S)
+                _LOG.exception("measuring writable layers failed, trying again in %g s", self._period_s)
+            self._wake.wait(self._period_s)
 
     def _round(self) -> None:
         """Measure what is due: new layers at once, others when their period is over."""
         self._follow(self._list_layers())
-        pauses = fair_periods({key: layer.cost_s for key, layer in self._layers.items()}, self._duty)
+        pauses = fair_periods({key: layer.cost_s for key, layer in self._layers.items()}, self._duty, self._period_s)
         now_s = time.monotonic()
         for key, layer in list(self._layers.items()):
-            if now_s >= layer.measured_at_s + max(layer.period_s, pauses[key]) - _SLACK_S:
+            if now_s >= layer.measured_at_s + max(layer.period_s, pauses[key]) - self._period_s * _SLACK:
                 self._measure(layer)
 
     def _follow(self, paths: Mapping[str, str]) -> None:
@@ -124,7 +128,8 @@ class WritableLayers:
             return
         before = layer.usage
         changed = before is None or (before.used_bytes, before.inodes_used) != (tree.bytes, tree.inodes)
-        layer.period_s = PERIOD_S if changed else min(layer.period_s * _GROWTH, UNCHANGED_PERIOD_S)
+        longest_s = self._period_s * _LONGEST
+        layer.period_s = self._period_s if changed else min(layer.period_s * _GROWTH, longest_s)
         layer.usage = LayerUsage(time.time_ns(), tree.bytes, tree.inodes)
 
     def _breathe(self) -> None:
@@ -136,7 +141,7 @@ class WritableLayers:
             self._worked_since_s = time.monotonic()
 
 
-def fair_periods(costs_s: Mapping[str, float], duty: float) -> dict[str, float]:
+def fair_periods(costs_s: Mapping[str, float], duty: float, period_s: float = PERIOD_S) -> dict[str, float]:
     """Return for each layer the least time between two measurements, so that all together stay below `duty`.
 
     Cheap layers keep the usual period; what they leave is shared equally by the expensive ones.
@@ -145,7 +150,7 @@ def fair_periods(costs_s: Mapping[str, float], duty: float) -> dict[str, float]:
     left, remaining = len(costs_s), duty
     for key, cost_s in sorted(costs_s.items(), key=lambda item: item[1]):
         share = remaining / left
-        periods[key] = max(PERIOD_S, cost_s / share)
+        periods[key] = max(period_s, cost_s / share)
         remaining -= cost_s / periods[key]
         left -= 1
     return periods
