@@ -34,7 +34,9 @@ def main(argv: Sequence[str]) -> int:
     parser = _parser(words[0] if words else "")
     arguments = parser.parse_args(words)
     try:
-        return int(arguments.run(arguments))
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return code
     except CriError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, InvalidArgument) else EXIT_FAILURE

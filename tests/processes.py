@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -131,10 +132,12 @@ def erase_abandoned() -> None:
 
 
 def _belongs(process: Path, directory: Path) -> bool:
-    """Say whether a process was started from `directory` or lives on a root filesystem that is in it."""
+    """Say whether a process is given a path in `directory`, or lives on a root filesystem that is in it."""
+    given = re.compile(rb"(--?[a-z-]+=)?(unix://)?" + re.escape(f"{directory}/".encode()))
     with contextlib.suppress(OSError):
-        if f"{directory}/".encode() in (process / "cmdline").read_bytes():
+        if any(given.match(argument) for argument in (process / "cmdline").read_bytes().split(b"\0")):
             return True
-        other_mounts = os.readlink(process / "ns/mnt") != os.readlink("/proc/self/ns/mnt")
-        return other_mounts and f"{directory}/" in (process / "mountinfo").read_text()
+        # Copies of a mount namespace mention every mount of the machine, so only the process's own root counts.
+        mounts = (process / "mountinfo").read_text().splitlines()
+        return any(mount.split()[4] == "/" and f"/{directory.name}/" in mount for mount in mounts)
     return False

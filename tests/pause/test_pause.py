@@ -133,4 +133,4 @@ def _only_child(pid: int, program: Path) -> int:
 
 def _waits(pid: int, program: Path) -> bool:
     process = Path(f"/proc/{pid}")
-    return os.readlink(process / "exe") == str(program) and process.joinpath("syscall").read_text().split()[0] == "128"
+    return os.path.samefile(process / "exe", program) and process.joinpath("syscall").read_text().split()[0] == "128"
