@@ -10,9 +10,12 @@ import fcntl
 import logging
 import os
 import stat
+import termios
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
+from struct import Struct
 
 from cri_dockerd_py.errors import CriError, FailedPrecondition
 from cri_dockerd_py.logs.counters import Counters
@@ -27,6 +30,8 @@ _CHUNK_BYTES = 256 << 10
 _TURN_BYTES = 1 << 20
 _PIPE_BYTES = (1 << 20, 512 << 10, 256 << 10)
 _REOPEN_SECONDS = 1.0
+_FULL = 0.9
+_INT = Struct("i")
 
 
 class Source:
@@ -38,7 +43,12 @@ class Source:
         self.decoder = decoder
         self.spool = spool
         self.index = index
-        self.capacity_bytes = _widen(fd)
+        self._capacity_bytes = _widen(fd)
+
+    def fullness(self) -> float:
+        """How much of the pipe is in use (its pages are rarely filled to the last byte)."""
+        (waiting,) = _INT.unpack(fcntl.ioctl(self.fd, termios.FIONREAD, bytes(_INT.size)))
+        return float(waiting / self._capacity_bytes)
 
     def close(self) -> None:
         """Close the FIFO and the spool."""
@@ -87,31 +97,33 @@ class ContainerLog:
             self._log = LogFile.open(self.path)
             self._save(self._active_spools)
 
-    def recover(self, decoders: Sequence[Decoder]) -> None:
+    def recover(self, decoders: Mapping[int, Decoder]) -> None:
         """Finish the chunk that was under way when the service was killed (at most one of the spools has one)."""
         if self.path is None or self._mark is None:
             return
         mark = self._mark
         self._log = LogFile.find(self.path, mark.device, mark.inode)
-        for index, decoder in enumerate(decoders):
-            spool = self._spool(index)
-            try:
-                self._resume(spool, index, decoder, mark.log_bytes)
-            finally:
-                spool.close()
+        for index, decoder in decoders.items():
+            with closing(self._spool(index)) as spool:
+                rendered = decoder.render(spool.pending, self._last_ns)
+                if rendered.text:
+                    self._resume(spool, index, rendered, mark.log_bytes)
         if self._log is not None and self._moved(mark.inode):
             self._reopen_if_possible()
 
-    def _resume(self, spool: Spool, index: int, decoder: Decoder, log_bytes: int) -> None:
-        rendered = decoder.render(spool.pending, self._last_ns)
-        if not rendered.text:
-            return
+    def _resume(self, spool: Spool, index: int, rendered: Rendered, log_bytes: int) -> None:
         if self._log is None:
             self._write(rendered)
         else:
             self._count(rendered, self._log.resume(log_bytes, rendered.text))
         self._counters.recovered_chunks += 1
         self._commit_spool(spool, index, rendered)
+
+    def abandon(self, index: int, decoder: Decoder) -> None:
+        """A FIFO is gone for good: write what had been taken of its last, unfinished frame."""
+        if self.path is not None:
+            with closing(self._spool(index)) as spool:
+                self._flush(spool, index, decoder)
 
     def _moved(self, inode: int) -> bool:
         """Whether another file is at the path: then a rotation was under way and had got that far."""
@@ -127,9 +139,10 @@ class ContainerLog:
         except CriError as error:
             logger.warning("container %s: %s", self.container_id, error)
 
-    def add_source(self, fifo_path: str, fd: int, decoder: Decoder) -> Source:
-        """Begin to read a FIFO."""
-        index = min({0, 1} - {source.index for source in self.sources.values()})
+    def add_source(self, fifo_path: str, fd: int, decoder: Decoder, index: int | None = None) -> Source:
+        """Begin to read a FIFO, or go on with one that had this index."""
+        if index is None:
+            index = min({0, 1} - {source.index for source in self.sources.values()})
         source = Source(fifo_path, fd, decoder, None if self.path is None else self._spool(index), index)
         self.sources[fifo_path] = source
         return source
@@ -139,20 +152,25 @@ class ContainerLog:
 
     def turn(self, source: Source, on_end: Callable[[], None]) -> Turn:
         """Move what the FIFO holds to the log, up to a fair share; `on_end` is called when no writer is left."""
+        fullness = source.fullness()
+        self._counters.full_pipes += fullness > _FULL
         moved, ended = self._move(source, _TURN_BYTES)
         if ended:
             on_end()
-            return Turn(0.0)
-        return Turn(moved / source.capacity_bytes, more=moved >= _TURN_BYTES)
+        return Turn(fullness, more=not ended and moved >= _TURN_BYTES)
 
     def drain(self, source: Source) -> None:
         """Move all that the FIFO holds now; what cannot be completed any more is written as it is."""
         while self._move(source, _TURN_BYTES)[0] >= _TURN_BYTES:
             pass
-        if source.spool is not None and source.spool.pending:
-            rendered = source.decoder.flush(source.spool.pending, self._last_ns)
+        if source.spool is not None:
+            self._flush(source.spool, source.index, source.decoder)
+
+    def _flush(self, spool: Spool, index: int, decoder: Decoder) -> None:
+        if spool.pending:
+            rendered = decoder.flush(spool.pending, self._last_ns)
             self._write(rendered)
-            self._commit_spool(source.spool, source.index, rendered)
+            self._commit_spool(spool, index, rendered)
 
     def remove_source(self, source: Source) -> None:
         """Stop reading a FIFO."""
@@ -204,7 +222,6 @@ class ContainerLog:
                 self._absorb(source, source.spool)
             if taken < _CHUNK_BYTES:
                 break
-        self._counters.full_pipes += moved >= source.capacity_bytes
         return moved, False
 
     def _take(self, source: Source) -> int:

@@ -43,7 +43,8 @@ class LogDriver:
     """A Docker log driver that writes CRI log files.
 
     Containers are created with `LogConfig` as `log_config()` gives it. `inherited` are FIFOs that a descriptor store
-    kept open, under the names of `open_fifos()`; `keeper` is told which to keep.
+    kept open, under the names of `open_fifos()`; `keeper` is told which to keep. `listener` is the plugin's listening
+    socket when a service manager holds it: then dockerd finds us even while we restart.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class LogDriver:
         log_path: Callable[[Mapping[str, Any]], tuple[str, str | None]] = labelled_path,
         inherited: Mapping[str, int] | None = None,
         keeper: FifoKeeper | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
         self.name = name
         self.counters = Counters()
@@ -62,12 +64,14 @@ class LogDriver:
         self._state_dir = state_dir
         self._log_path = log_path
         self._inherited = dict(inherited or {})
+        self._listener = listener
         self._pump = Pump(f"logs-{name}")
         self._room = LogRoom(
             state_dir, self._pump, {_KIND: DockerFrames()}, self.counters, keeper if keeper is not None else NoKeeper()
         )
         self._runner: web.AppRunner | None = None
         self._lock_fd = -1
+        self._stopping = False
 
     def log_config(self) -> dict[str, Any]:
         """The `HostConfig.LogConfig` of a container whose log is to come here."""
@@ -96,15 +100,18 @@ class LogDriver:
             ) from error
 
     async def _listen(self) -> None:
+        runner = web.AppRunner(make_app(self), access_log=None, handle_signals=False, shutdown_timeout=_DRAIN_SECONDS)
+        await runner.setup()
+        self._runner = runner
+        if self._listener is not None:
+            await web.SockSite(runner, self._listener).start()
+            return
         self._socket_path.parent.mkdir(0o755, parents=True, exist_ok=True)
         if _answers(self._socket_path):
             raise AlreadyExists(
                 f"a log driver already listens at {self._socket_path}; give this instance another log driver name"
             )
         self._socket_path.unlink(missing_ok=True)
-        runner = web.AppRunner(make_app(self), access_log=None, handle_signals=False, shutdown_timeout=_DRAIN_SECONDS)
-        await runner.setup()
-        self._runner = runner
         await web.UnixSite(runner, str(self._socket_path)).start()
         self._socket_path.chmod(0o600)
 
@@ -112,6 +119,7 @@ class LogDriver:
         """Stop where we are: whoever starts next with the same state directory goes on. May be called twice."""
         if self._lock_fd < 0:
             return
+        self._stopping = True
         if self._runner is not None:
             await self._runner.cleanup()
         await self._call(self._room.close)
@@ -161,7 +169,7 @@ class LogDriver:
                 async for batch in _in_thread(stream, request):
                     yield batch
             while streams:
-                more = request.follow and self.is_logging(container_id)
+                more = request.follow and not self._stopping and self.is_logging(container_id)
                 successor = _successor(Path(path), streams[-1]) if more else None
                 async for batch in _in_thread(streams[-1], request):
                     yield batch

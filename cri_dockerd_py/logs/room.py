@@ -70,7 +70,7 @@ class LogRoom:
     def fifos(self) -> dict[str, int]:
         """Descriptor-store name → open FIFO."""
         return {
-            _store_name(log.container_id, source): source.fd
+            _store_name(log.container_id, source.index): source.fd
             for log in self._logs.values()
             for source in log.sources.values()
         }
@@ -112,10 +112,10 @@ class LogRoom:
         for source in [s for s in log.sources.values() if self._kinds[s.fifo_path] == kind]:
             self._end(log, source, unlink=True)
 
-    def _read(self, log: ContainerLog, fifo_path: str, fd: int, kind: str) -> None:
-        source = log.add_source(fifo_path, fd, self._decoders[kind])
+    def _read(self, log: ContainerLog, fifo_path: str, fd: int, kind: str, index: int | None = None) -> None:
+        source = log.add_source(fifo_path, fd, self._decoders[kind], index)
         self._kinds[fifo_path] = kind
-        self._keeper.keep(_store_name(log.container_id, source), fd)
+        self._keeper.keep(_store_name(log.container_id, source.index), fd)
         self._pump.register(fd, partial(log.turn, source, partial(self._ended, log, source)))
 
     def _ended(self, log: ContainerLog, source: Source) -> None:
@@ -127,7 +127,7 @@ class LogRoom:
     def _end(self, log: ContainerLog, source: Source, *, unlink: bool) -> None:
         log.drain(source)
         self._pump.unregister(source.fd)
-        self._keeper.release(_store_name(log.container_id, source))
+        self._keeper.release(_store_name(log.container_id, source.index))
         log.remove_source(source)
         self._kinds.pop(source.fifo_path, None)
         if unlink:
@@ -188,14 +188,14 @@ class LogRoom:
         path = None if meta["log_path"] is None else Path(meta["log_path"])
         log = ContainerLog(meta["container_id"], directory, path, self._counters)
         self._logs[log.container_id] = log
-        fifos: list[dict[str, str]] = meta["fifos"]
-        log.recover([self._decoders[fifo["kind"]] for fifo in fifos])
-        for fifo in fifos:
-            fd = _reopen_fifo(log.container_id, fifo["path"], inherited)
+        log.recover({fifo["index"]: self._decoders[fifo["kind"]] for fifo in meta["fifos"]})
+        for fifo in meta["fifos"]:
+            fd = _reopen_fifo(_store_name(log.container_id, fifo["index"]), fifo["path"], inherited)
             if fd is None:
                 logger.warning("container %s: log stream %s is gone", log.container_id, fifo["path"])
+                log.abandon(fifo["index"], self._decoders[fifo["kind"]])
             else:
-                self._read(log, fifo["path"], fd, fifo["kind"])
+                self._read(log, fifo["path"], fd, fifo["kind"], fifo["index"])
 
     def close(self) -> None:
         """Close all descriptors and leave the state for the next process."""
@@ -214,7 +214,9 @@ class LogRoom:
         meta = {
             "container_id": log.container_id,
             "log_path": None if log.path is None else str(log.path),
-            "fifos": [{"path": path, "kind": self._kinds[path]} for path in log.sources],
+            "fifos": [
+                {"path": path, "kind": self._kinds[path], "index": source.index} for path, source in log.sources.items()
+            ],
         }
         target = self._directory(log.container_id) / _META
         scratch = target.with_suffix(".new")
@@ -222,19 +224,16 @@ class LogRoom:
         scratch.replace(target)
 
 
-def _store_name(container_id: str, source: Source) -> str:
-    return f"log-{container_id}" if source.index == 0 else f"log-{container_id}-{source.index}"
+def _store_name(container_id: str, index: int) -> str:
+    return f"log-{container_id}" if index == 0 else f"log-{container_id}-{index}"
 
 
-def _reopen_fifo(container_id: str, fifo_path: str, inherited: dict[str, int]) -> int | None:
+def _reopen_fifo(name: str, fifo_path: str, inherited: dict[str, int]) -> int | None:
     """The FIFO by its path, or as it was kept open for us when its path is gone."""
-    prefix = f"log-{container_id}"
     try:
-        fd = open_fifo(fifo_path)
+        return open_fifo(fifo_path)
     except (OSError, CriError):
-        names = [name for name in inherited if name == prefix or name.startswith(prefix + "-")]
-        if not names:
-            return None
-        fd = inherited.pop(names[0])
-        os.set_blocking(fd, False)
-    return fd
+        fd = inherited.pop(name, None)
+        if fd is not None:
+            os.set_blocking(fd, False)
+        return fd

@@ -34,7 +34,7 @@ class Stage:
 
     def open(self, path: Path | None = None) -> tuple[ContainerLog, Source]:
         log = ContainerLog("c0", self.state, path or self.log_path, self.counters)
-        log.recover([DockerFrames()])
+        log.recover({0: DockerFrames()})
         log.open_file()
         return log, log.add_source(str(self.fifo_path), open_fifo(str(self.fifo_path)), DockerFrames())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -178,6 +179,38 @@ async def test_what_a_descriptor_store_kept_is_drained_when_the_engine_died_too(
     assert numbers(path) == list(range(100))
     with pytest.raises(BrokenPipeError):  # what nobody knows is closed
         os.write(stray_writer, b"x")
+
+
+async def test_a_frame_torn_by_a_dead_engine_does_not_spoil_what_its_successor_sends(node: Node) -> None:
+    path = node.logs / "0.log"
+    old = await node.engine.start("c1", path)
+    node.engine.print(old, numbered(0, 3) + frame(Message(b"lost half"))[:-5])
+    await node.arrives(path, 3)
+    await node.driver.stop()
+    node.engine.die(old)
+    os.unlink(old)
+    await node.restart()
+    new = await node.engine.start("c1", path)
+    node.engine.print(new, numbered(3, 3))
+    await node.engine.stop(new)
+    assert [line.split(b" ", 2)[2][:10] for line in path.read_bytes().splitlines()][3:5] == [b"P lost", b"F 00000003"]
+    assert node.driver.counters.dropped_bytes == 0
+
+
+async def test_a_listening_socket_may_be_handed_over(tmp_path: Path) -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "drv.sock"))
+    listener.listen()
+    driver = LogDriver("drv", state_dir=tmp_path / "st", plugin_dir=tmp_path, listener=listener.dup())
+    engine = Engine(tmp_path / "drv.sock", tmp_path)
+    async with asyncio.TaskGroup() as group:
+        early = group.create_task(engine.call("Plugin.Activate", None))  # it waits for the driver
+        await asyncio.sleep(0.05)
+        await driver.start()
+    assert early.result() == {"Implements": ["LogDriver"]}
+    await driver.stop()
+    assert (tmp_path / "drv.sock").exists()
+    listener.close()
 
 
 @pytest.mark.behaviour("LOG-20", "LOG-21", "LOG-22")
