@@ -12,7 +12,7 @@ Behind it, from pure to effectful:
 - `cni_attach`: the steps of attaching and detaching a pod, with the record before and after;
 - `cni_conf_dir`: which configuration is in force, followed without watching;
 - `netns`, `netns_inspect`, `syscalls`: pinned namespaces, and reading inside them;
-- `locks`, `settle`: one operation at a time on a pod, also across a crash of this process.
+- `locks`, `slots`, `settle`: one operation at a time on a pod, also across a crash of this process, and not too many.
 
 The order that keeps a node clean: the namespace is pinned before ADD, and the cache file that DEL needs is
 written before ADD too (without a result), so a crash at any step leaves enough behind for `sweep`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from cri_dockerd_py.network.cni_exec import (
 )
 from cri_dockerd_py.network.cni_result import ResultError, convert_result
 from cri_dockerd_py.network.json_text import JsonError
+from cri_dockerd_py.network.slots import PluginSlots
 
 Observe = Callable[[str, str, float, bool], None]
 _GC_KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
@@ -43,6 +45,7 @@ class PluginChain:
     def __init__(self, bin_dirs: Sequence[str], observe: Observe | None = None) -> None:
         self._bin_dirs = tuple(bin_dirs)
         self._observe = observe
+        self._slots = PluginSlots()
 
     async def add(
         self, conf: NetworkConf, version: str, attachment: Attachment, deadline: float, lock_fd: int | None
@@ -135,19 +138,26 @@ class PluginChain:
             raise PluginMissingError(
                 plugin, command, f"no such program in {':'.join(self._bin_dirs)}: install it there"
             )
-        timeout = deadline - asyncio.get_running_loop().time()
-        if timeout <= 0:
-            raise PluginTimeoutError(plugin, command, "the time for the whole network was over before its turn")
         full_env = {"CNI_COMMAND": command, "CNI_PATH": ":".join(self._bin_dirs), **env}
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self._slots.hold(deadline))
+            except TimeoutError:
+                text = "the time for the whole network was over before its turn"
+                raise PluginTimeoutError(plugin, command, text) from None
+            timeout = deadline - asyncio.get_running_loop().time()
+            return await self._run_observed(PluginCall(program, command, full_env, stdin, timeout, lock_fd))
+
+    async def _run_observed(self, call: PluginCall) -> bytes:
         started = time.perf_counter()
         succeeded = False
         try:
-            answer = await run_plugin(PluginCall(program, command, full_env, stdin, timeout, lock_fd))
+            answer = await run_plugin(call)
             succeeded = True
             return answer
         finally:
             if self._observe is not None:
-                self._observe(plugin, command, time.perf_counter() - started, succeeded)
+                self._observe(call.plugin, call.command, time.perf_counter() - started, succeeded)
 
 
 def _env(attachment: Attachment) -> dict[str, str]:
