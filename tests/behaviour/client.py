@@ -305,11 +305,12 @@ def eventually(read: Callable[[], Any], accept: Callable[[Any], bool], what: str
 
 
 def host_pids(container_id: str) -> list[int]:
-    """Return the processes of a container as the host numbers them, oldest first, found by their cgroup."""
+    """Return the living processes of a container as the host numbers them, oldest first, found by their cgroup."""
     found = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             with contextlib.suppress(OSError):
-                if container_id in (process / "cgroup").read_text():
+                belongs = container_id in (process / "cgroup").read_text()
+                if belongs and (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
                     found.append(int(process.name))
     return sorted(found)

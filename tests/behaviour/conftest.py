@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import platform
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
 from cri_dockerd_py.pause.archive import BuiltImage
+from cri_dockerd_py.pause.image import pause_image
 from tests import images
 from tests.behaviour.client import Container, Cri, Pod
 from tests.behaviour.registries import push
@@ -75,7 +77,7 @@ if ENDPOINT == "containerd":
     @pytest.fixture(scope="session")
     def node(registry: RegistryServer, network: CniNetwork) -> Iterator[Node]:
         """containerd's own CRI plugin."""
-        pause = push(registry.address, "pause", "1", images.build(images.BUSYBOX, {"Cmd": ["sleep", "2147483647"]}))
+        pause = push(registry.address, "pause", "1", pause_image(platform.machine()))
         yardstick = Yardstick(pause, network)
         try:
             yardstick.start()
@@ -135,6 +137,14 @@ def status(cri: Cri) -> pb.StatusResponse:
 def default_features(status: pb.StatusResponse) -> pb.RuntimeHandlerFeatures:
     """The features of the default runtime handler."""
     return next(handler.features for handler in status.runtime_handlers if handler.name == "")
+
+
+@pytest.fixture(scope="session")
+def cgroup_parent(cri: Cri) -> str:
+    """A cgroup for pods, in the way that the node's cgroup driver names it."""
+    if cri("RuntimeConfig").linux.cgroup_driver == pb.SYSTEMD:
+        return "/behaviour.slice"
+    return f"/behaviour-{os.getpid()}"
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 import time
 
+from cri_dockerd_py.pause.image import pause_image
+from tests.behaviour.registries import push
 from tests.cni import PLUGIN_DIRECTORIES, CniNetwork
 from tests.engine_packages import engine_binaries
-from tests.engines import ContainerdEngine
+from tests.engines import ContainerdEngine, RegistryServer
 from tests.processes import private_directory
 
 PULL_STALL_SECONDS = 5
@@ -43,15 +46,10 @@ class Yardstick:
 
 def main() -> None:
     """Serve until interrupted: `python -m tests.behaviour.yardstick`, for use with CRI_ENDPOINT."""
-    from tests.behaviour.registries import push
-    from tests.engines import RegistryServer
-    from tests.images import BUSYBOX, build
-
     registry, network = RegistryServer(), CniNetwork()
     registry.start()
-    yardstick = Yardstick(
-        push(registry.address, "pause", "1", build(BUSYBOX, {"Cmd": ["sleep", "2147483647"]})), network
-    )
+    pause = push(registry.address, "pause", "1", pause_image(platform.machine()))
+    yardstick = Yardstick(pause, network)
     try:
         yardstick.start()
         print(f"CRI_ENDPOINT=unix://{yardstick.socket}", flush=True)
