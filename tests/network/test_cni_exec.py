@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -173,6 +174,17 @@ async def test_only_the_lock_is_inherited(script: Script, tmp_path: Path) -> Non
         listing = await run_plugin(call(script("ls -l /proc/$$/fd"), fd=lock.fileno()))
     assert b"lock" in listing
     assert b"secret" not in listing
+
+
+async def test_kernels_that_know_no_pidfd(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_pid: int) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    assert await run_plugin(call(script("cat"), b"text")) == b"text"
+    with pytest.raises(PluginTimeoutError):
+        await run_plugin(call(script(f"echo $$ >{tmp_path}/self; exec sleep 600"), timeout=0.3))
+    assert is_dead(int((tmp_path / "self").read_text()))
 
 
 async def test_many_at_once_leave_no_descriptor(script: Script) -> None:
