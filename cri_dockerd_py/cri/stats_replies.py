@@ -26,25 +26,26 @@ class StatsReplies:
         self._inventory = inventory
         self._containers = EncodedRecords[ContainerRecord](lambda: inventory.containers, _of_container)
         self._sandboxes = EncodedRecords[SandboxRecord](lambda: inventory.sandboxes, _of_sandbox)
-        self._scratch = pb.ContainerStats()
 
     def container_items(self, stats: Iterable[ContainerStats]) -> list[bytes]:
         """Return field 1 of a reply, once for each container."""
-        return [wire.sub_message(1, self._container(entry)) for entry in stats]
+        scratch = pb.ContainerStats()
+        return [wire.sub_message(1, self._container(entry, scratch)) for entry in stats]
 
     def sandbox_items(self, stats: Iterable[PodSandboxStats]) -> list[bytes]:
         """Return field 1 of a reply, once for each sandbox."""
         return [wire.sub_message(1, self._sandbox(entry)) for entry in stats]
 
-    def _container(self, stats: ContainerStats) -> bytes:
-        self._scratch.Clear()
-        fill_container(self._scratch, stats)
-        return self._container_attributes(stats.attributes) + message_bytes(self._scratch)
+    def _container(self, stats: ContainerStats, scratch: pb.ContainerStats) -> bytes:
+        """Return one container's stats. A message gives its memory back only when it goes: `scratch` is one reply's."""
+        scratch.Clear()
+        fill_container(scratch, stats)
+        return self._container_attributes(stats.attributes) + message_bytes(scratch)
 
     def _sandbox(self, stats: PodSandboxStats) -> bytes:
-        linux = pb.LinuxPodSandboxStats()
+        linux, scratch = pb.LinuxPodSandboxStats(), pb.ContainerStats()
         fill_linux_sandbox(linux, stats)
-        containers = b"".join([wire.sub_message(5, self._container(entry)) for entry in stats.containers])
+        containers = b"".join([wire.sub_message(5, self._container(entry, scratch)) for entry in stats.containers])
         return self._sandbox_attributes(stats.attributes) + wire.sub_message(2, message_bytes(linux) + containers)
 
     def _container_attributes(self, attributes: ContainerAttributes) -> bytes:

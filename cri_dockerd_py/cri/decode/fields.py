@@ -27,8 +27,9 @@ EnumT = TypeVar("EnumT", bound=IntEnum)
 
 def shown(value: object) -> str:
     """Return a value as it may stand in a message: printable ASCII, and not too long."""
-    text = ascii(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}… ({len(text)} characters)"
+    if isinstance(value, str) and len(value) > _SHOWN_CHARACTERS:
+        return f"{ascii(value[:_SHOWN_CHARACTERS])}… ({len(value)} characters)"
+    return ascii(value)
 
 
 def refuse(field: str, value: object, rule: str) -> NoReturn:
