@@ -26,7 +26,7 @@ from cri_dockerd_py.logs.pump import Turn
 
 logger = logging.getLogger(__name__)
 
-_CHUNK_BYTES = 256 << 10
+DEFAULT_CHUNK_BYTES = 256 << 10
 _TURN_BYTES = 1 << 20
 _PIPE_BYTES = (1 << 20, 512 << 10, 256 << 10)
 _REOPEN_SECONDS = 1.0
@@ -79,8 +79,16 @@ def _widen(fd: int) -> int:
 class ContainerLog:
     """The log file and the FIFOs that feed it; used in the pump thread only."""
 
-    def __init__(self, container_id: str, directory: Path, path: Path | None, counters: Counters) -> None:
+    def __init__(
+        self,
+        container_id: str,
+        directory: Path,
+        path: Path | None,
+        counters: Counters,
+        chunk_bytes: int = DEFAULT_CHUNK_BYTES,
+    ) -> None:
         self.container_id = container_id
+        self._chunk_bytes = chunk_bytes
         self.path = path
         self.sources: dict[str, Source] = {}
         self._directory = directory
@@ -220,20 +228,20 @@ class ContainerLog:
             self._counters.read_bytes += taken
             if source.spool is not None:
                 self._absorb(source, source.spool)
-            if taken < _CHUNK_BYTES:
+            if taken < self._chunk_bytes:
                 break
         return moved, False
 
     def _take(self, source: Source) -> int:
         if source.spool is None:
-            return os.splice(source.fd, self._trash, _CHUNK_BYTES, None, None, os.SPLICE_F_NONBLOCK)
+            return os.splice(source.fd, self._trash, self._chunk_bytes, None, None, os.SPLICE_F_NONBLOCK)
         try:
-            return source.spool.fill(source.fd, _CHUNK_BYTES)
+            return source.spool.fill(source.fd, self._chunk_bytes)
         except BlockingIOError:
             raise
         except OSError:
             self._counters.failures += 1
-            data = os.read(source.fd, _CHUNK_BYTES)
+            data = os.read(source.fd, self._chunk_bytes)
             source.spool.take(data)
             return len(data)
 

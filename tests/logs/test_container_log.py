@@ -16,6 +16,8 @@ from cri_dockerd_py.logs.docker_frames import DockerFrames
 from tests.logs.crashes import MOMENTS, Moment, run_and_kill
 from tests.logs.frames import Message, frame, numbered
 
+CHUNK_BYTES = 8192  # small, so that a little output is several chunks
+
 
 class Stage:
     """A FIFO held open by its writer, as dockerd does, and the files of one container's log."""
@@ -33,7 +35,7 @@ class Stage:
         assert os.write(self.writer, data) == len(data)
 
     def open(self, path: Path | None = None) -> tuple[ContainerLog, Source]:
-        log = ContainerLog("c0", self.state, path or self.log_path, self.counters)
+        log = ContainerLog("c0", self.state, path or self.log_path, self.counters, chunk_bytes=CHUNK_BYTES)
         log.recover({0: DockerFrames()})
         log.open_file()
         return log, log.add_source(str(self.fifo_path), open_fifo(str(self.fifo_path)), DockerFrames())
@@ -183,6 +185,20 @@ def test_a_service_that_died_while_kubelet_renamed_the_file_goes_on_in_it(stage:
     stage.print(numbered(10, 10))
     log.turn(source, no_end)
     assert not stage.log_path.exists()
+    assert stage.numbers() == list(range(20))
+
+
+def test_a_service_that_died_between_making_the_new_file_and_using_it_goes_on_in_the_new_one(stage: Stage) -> None:
+    log, source = stage.open()
+    stage.print(numbered(0, 10))
+    log.turn(source, no_end)
+    log.close()
+    stage.log_path.rename(stage.log_path.with_name("0.log.20260102-030405"))
+    stage.log_path.touch()
+    log, source = stage.open()
+    stage.print(numbered(10, 10))
+    log.turn(source, no_end)
+    assert stage.log_path.read_bytes().count(b"\n") == 10
     assert stage.numbers() == list(range(20))
 
 

@@ -74,11 +74,14 @@ async def test_all_lines_are_in_the_file_when_stop_logging_answers(node: Node) -
 async def test_a_line_is_visible_at_once(node: Node) -> None:
     path = node.logs / "0.log"
     fifo = await node.engine.start("c1", path)
-    await asyncio.sleep(0.05)
-    begin = asyncio.get_running_loop().time()
-    node.engine.print(fifo, numbered(0, 1))
-    await node.arrives(path, 1)
-    assert asyncio.get_running_loop().time() - begin < 0.02
+    delays = []
+    for n in range(7):
+        await asyncio.sleep(0.05)  # quiet for a while, which is what is tested
+        begin = asyncio.get_running_loop().time()
+        node.engine.print(fifo, numbered(n, 1))
+        await node.arrives(path, n + 1)
+        delays.append(asyncio.get_running_loop().time() - begin)
+    assert sorted(delays)[3] < 0.02
 
 
 @pytest.mark.behaviour("LOG-05", "LOG-06")
@@ -133,6 +136,17 @@ async def test_a_dead_engines_fifo_is_drained_before_its_successors(node: Node) 
     await node.engine.stop(new)
     assert numbers(path) == list(range(1000))
     assert not Path(old).exists()
+
+
+async def test_only_one_fifo_of_a_container_is_read(node: Node) -> None:
+    path = node.logs / "0.log"
+    old = await node.engine.start("c1", path)
+    node.engine.print(old, numbered(0, 500))
+    new = await node.engine.start("c1", path)
+    assert len(await node.driver.open_fifos()) == 1
+    node.engine.print(new, numbered(500, 500))
+    await node.engine.stop(new)
+    assert numbers(path) == list(range(1000))
 
 
 async def test_a_dead_engine_leaves_the_log_open_for_rotation(node: Node) -> None:
