@@ -165,10 +165,9 @@ class Stats:
 
     def _pod_sample(self, record: SandboxRecord, containers: Sequence[ContainerRecord]) -> Sample | None:
         """Return a sample of the pod's own cgroup; without one, the sum over its processes' cgroups."""
-        if record.spec.cgroup_parent:
-            target = StatsTarget(record.id, record.pid, record.spec.cgroup_parent)
-            if (sample := self._sampler.sample(target)) is not None:
-                return sample
+        own = _pod_target(record)
+        if own is not None and (sample := self._sampler.sample(own)) is not None:
+            return sample
         samples = [self._sampler.sample(target) for target in _members(record, containers)]
         return sum_of([sample for sample in samples if sample is not None])
 
@@ -179,9 +178,17 @@ class Stats:
         return None if interfaces is None else network_usage(time.time_ns(), interfaces)
 
     def _processes(self, record: SandboxRecord, containers: Sequence[ContainerRecord]) -> ProcessUsage:
-        found = [self._sampler.dirs(target) for target in _members(record, containers)]
+        """Count tasks in the pod's own cgroup; without one, in its processes' cgroups."""
+        own = _pod_target(record)
+        dirs = None if own is None else self._sampler.dirs(own)
+        found = [self._sampler.dirs(target) for target in _members(record, containers)] if dirs is None else [dirs]
         counts = [self._sampler.reader.task_count(dirs) for dirs in found if dirs is not None]
         return ProcessUsage(time.time_ns(), sum(count for count in counts if count is not None))
+
+
+def _pod_target(record: SandboxRecord) -> StatsTarget | None:
+    parent = record.spec.cgroup_parent
+    return StatsTarget(record.id, record.pid, parent) if parent else None
 
 
 def _members(record: SandboxRecord, containers: Sequence[ContainerRecord]) -> list[StatsTarget]:

@@ -45,7 +45,8 @@ def running(docker_engine: DockerEngine) -> Iterator[Running]:
     )
     until(lambda: b"done" in container.logs(), "the writing")
     container.reload()
-    layer = (container.attrs["GraphDriver"] or {}).get("Data", {}).get("UpperDir", "")
+    driver = container.attrs.get("GraphDriver") or {}
+    layer = (driver.get("Data") or {}).get("UpperDir", "")
     record = stats_records.container(id=container.id, pid=container.attrs["State"]["Pid"], layer=layer)
     yield Running(container, record)
     container.remove(force=True)
