@@ -134,6 +134,14 @@ def _handler(registry: PickyRegistry) -> Callable[..., BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def handle_one_request(self) -> None:
+            """Answer a TLS greeting as Go's servers do: clients then know that this is plain HTTP."""
+            if self.rfile.peek(1)[:1] == b"\x16":  # type: ignore[attr-defined]
+                self.wfile.write(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTPS request to an HTTP server.\n")
+                self.close_connection = True
+                return
+            super().handle_one_request()
+
         def do_GET(self) -> None:
             self._answer()
 
