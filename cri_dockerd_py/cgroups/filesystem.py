@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cri_dockerd_py.cgroups.files import read_all
 
+_UPPER = re.compile(r"[ ,]upperdir=(/[^, ]*)")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -41,6 +42,17 @@ def filesystem_of(path: str, mountinfo_path: str = "/proc/self/mountinfo") -> Fi
         inodes=info.f_files,
         inodes_free=info.f_favail,
     )
+
+
+def overlay_upper_of(pid: int, proc_root: str = "/proc") -> str:
+    """Return the host's path of what a process's root file system writes to; "" when it is no overlay, or is gone."""
+    data = read_all(f"{proc_root}/{pid}/mountinfo") or b""
+    for line in data.decode("utf-8", "surrogateescape").splitlines():
+        mount, _, device = line.partition(" - ")
+        if mount.split(" ")[4:5] == ["/"]:
+            match = _UPPER.search(device) if device.startswith("overlay ") else None
+            return _unescape(match[1]) if match else ""
+    return ""
 
 
 def parse_mountinfo(data: bytes) -> dict[str, str]:

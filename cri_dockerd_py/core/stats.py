@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from cri_dockerd_py.cgroups.base import CgroupReader
+from cri_dockerd_py.cgroups.filesystem import overlay_upper_of
 from cri_dockerd_py.cgroups.proc_net import interfaces_of
 from cri_dockerd_py.core.pod_metrics import PodMetrics
 from cri_dockerd_py.core.stats_inventory import Pod, StatsInventory
@@ -48,6 +49,7 @@ class Stats:
         self._inventory = inventory
         self._layers_root = layers_root
         self._proc_root = proc_root
+        self._found_layers: dict[str, str] = {}
         self._sampler = StatsSampler(reader)
         self.layers = WritableLayers(self._layer_paths)
         self._metrics = PodMetrics(inventory, self._sampler, self.layers, layers_root, proc_root)
@@ -62,8 +64,18 @@ class Stats:
         self._sampler.close()
 
     def _layer_paths(self) -> dict[str, str]:
-        """Return container id → writable layer; called in another thread, so the records are copied in one step."""
-        return {record.id: record.writable_layer_path for record in list(self._inventory.containers.values())}
+        """Return container id → writable layer; called in another thread, so the records are copied in one step.
+
+        Where the engine does not tell, the process's mounts do, and what they told is kept when the process has ended.
+        """
+        paths: dict[str, str] = {}
+        for record in list(self._inventory.containers.values()):
+            path = record.writable_layer_path or self._found_layers.get(record.id, "")
+            if not path and record.pid > 0:
+                path = overlay_upper_of(record.pid, self._proc_root)
+            paths[record.id] = path
+        self._found_layers = paths
+        return paths
 
     async def container(self, container_id: str) -> ContainerStats:
         """Return the numbers of a running container (STS-01)."""

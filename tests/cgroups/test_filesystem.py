@@ -6,10 +6,11 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cri_dockerd_py.cgroups.filesystem import filesystem_of, parse_mountinfo
+from cri_dockerd_py.cgroups.filesystem import filesystem_of, overlay_upper_of, parse_mountinfo
 
 
 def test_it_agrees_with_df(tmp_path: Path) -> None:
@@ -52,3 +53,25 @@ def test_the_innermost_mount_counts(tmp_path: Path) -> None:
 def test_rubbish_never_raises(data: bytes) -> None:
     """Whatever the table holds, parsing returns."""
     parse_mountinfo(data)
+
+
+ROOT = "900 800 0:50 / / rw,relatime - overlay overlay rw,lowerdir=/var/l/A:/var/l/B,upperdir={},workdir=/w\n"
+
+
+@pytest.mark.parametrize(
+    ("table", "upper"),
+    [
+        (ROOT.format("/var/lib/x/diff"), "/var/lib/x/diff"),
+        (ROOT.format("/var/lib/a\\040b/diff") + ROOT.format("/elsewhere"), "/var/lib/a b/diff"),
+        (ROOT.format("relative/diff"), ""),
+        ("900 800 8:1 / / rw - ext4 /dev/vda rw\n" + ROOT.format("/elsewhere"), ""),
+        ("", ""),
+    ],
+)
+def test_the_upper_directory_of_a_process(tmp_path: Path, table: str, upper: str) -> None:
+    """The first mount on the root tells, whatever was mounted over it; a relative path says nothing."""
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/mountinfo").write_text(table)
+
+    assert overlay_upper_of(7, str(tmp_path)) == upper
+    assert overlay_upper_of(8, str(tmp_path)) == ""
