@@ -48,6 +48,12 @@ def entries(*paths: Path) -> list[Entry]:
     return [entry for entry in parsed if entry is not None]
 
 
+def wait_for_lines(path: Path) -> None:
+    """Wait until the log has grown."""
+    before = path.stat().st_size
+    wait_until(lambda: path.stat().st_size > before + 2000, f"some lines in {path}", 20)
+
+
 def check_counted(first: int, *paths: Path) -> int:
     """Each number once, in order, none torn but the last, which the end of the container may have cut."""
     found = entries(*paths)
@@ -184,8 +190,7 @@ def test_kill_9_of_dockerd_with_live_restore(own_docker_engine: DockerEngine, dr
     path = driver.directory / "pod" / "0.log"
     container_id = run(own_docker_engine, driver.name, path, COUNT_SLOWLY)
     for n in range(4):
-        before = path.stat().st_size
-        wait_until(lambda size=before: path.stat().st_size > size + 2000, "some lines", 20)
+        wait_for_lines(path)
         own_docker_engine.kill()
         if n == 1:  # both at once
             driver.daemon.kill()
@@ -197,8 +202,7 @@ def test_kill_9_of_dockerd_with_live_restore(own_docker_engine: DockerEngine, dr
         if n == 3:  # rotated while dockerd is away
             driver.rotate(path, path.with_name("0.log.20260102-030405"))
         own_docker_engine.start()
-    before = path.stat().st_size
-    wait_until(lambda: path.stat().st_size > before + 2000, "some lines", 20)
+    wait_for_lines(path)
     finish(own_docker_engine, container_id, kill=True)
     check_counted(0, path.with_name("0.log.20260102-030405"), path)
     assert not list((driver.directory / "state").glob("*/meta.json"))

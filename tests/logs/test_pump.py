@@ -57,7 +57,12 @@ def test_what_was_written_before_the_registration_is_read(pump: Pump) -> None:
     read_end, write_end = os.pipe2(os.O_NONBLOCK)
     os.write(write_end, b"early")
     seen = threading.Event()
-    pump.submit(lambda: pump.register(read_end, lambda: (seen.set(), Turn(0.0))[1])).result(5)
+
+    def turn() -> Turn:
+        seen.set()
+        return Turn(0.0)
+
+    pump.submit(lambda: pump.register(read_end, turn)).result(5)
     assert seen.wait(5)
 
 
