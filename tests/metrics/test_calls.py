@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import timeit
 
 import pytest
@@ -87,6 +88,8 @@ def test_a_wrong_number_of_labels_is_refused(calls: CallMetrics) -> None:
 
 def test_counting_is_cheap(calls: CallMetrics) -> None:
     """One RPC's counting, looking the series up included, stays far below 3 µs."""
+    if sys.gettrace() is not None:
+        pytest.skip("a tracer that follows every line makes times meaningless")
 
     def count() -> None:
         series = calls.series("List")
