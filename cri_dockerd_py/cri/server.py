@@ -106,9 +106,8 @@ def _methods(node: Node, observe: Observe | None) -> Methods:
 
 
 def _unix_path(endpoint: str) -> str:
-    scheme, colon, rest = endpoint.partition(":")
-    if not colon and endpoint.startswith("/"):
-        return endpoint
-    if scheme != "unix" or not rest:
+    path = endpoint.removeprefix("unix:")
+    path = "/" + path.lstrip("/") if path.startswith("/") else path
+    if not path.startswith("/") or path.endswith("/"):
         raise InvalidArgument(f"{endpoint!r} is no CRI endpoint: give unix:///<path> or fd://")
-    return "/" + rest.lstrip("/")
+    return path

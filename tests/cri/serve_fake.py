@@ -1,4 +1,4 @@
-"""A process with the edge and the fake node: `python -m tests.cri.serve_fake SOCKET [PODS]`."""
+"""A process with the edge and the fake node: `python -m tests.cri.serve_fake ENDPOINT [PODS]`."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ async def fill(node: FakeNode, pods: int) -> None:
         await node.containers.start(await node.containers.create(sandbox_id, spec))
 
 
-async def serve(path: str, pods: int) -> None:
+async def serve(endpoint: str, pods: int) -> None:
     """Serve until SIGTERM."""
     node = FakeNode()
     await fill(node, pods)
-    server = CriServer(f"unix://{path}", node)
+    server = CriServer(endpoint, node)
     await server.start()
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)

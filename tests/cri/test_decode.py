@@ -110,6 +110,12 @@ def userns(**fields: Any) -> Change:
     return namespaces(lambda options: options.userns_options.CopyFrom(cri.UserNamespace(**fields)))
 
 
+def seccomp_file(path: str) -> Change:
+    """Return a change that asks for a seccomp profile of this node."""
+    profile = cri.SecurityProfile(profile_type=LOCALHOST, localhost_ref=path)
+    return security(lambda context: context.seccomp.CopyFrom(profile))
+
+
 BAD_SANDBOXES: list[tuple[Change, str]] = [
     (lambda config: config.ClearField("metadata"), "config.metadata is missing"),
     (put("metadata.name", ""), "config.metadata.name is missing"),

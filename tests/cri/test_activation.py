@@ -1,0 +1,90 @@
+"""Sockets from systemd."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from cri_dockerd_py._generated.runtime_v1 import api_pb2 as cri
+from cri_dockerd_py._generated.runtime_v1 import api_pb2_grpc as cri_grpc
+from cri_dockerd_py.cri.activation import inherited_listener
+from cri_dockerd_py.errors import FailedPrecondition, InvalidArgument
+
+ROOT = Path(__file__).parents[2]
+#: Puts the listener at descriptor 3, says so as systemd does, and becomes the server.
+LAUNCH = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.set_inheritable(3, True); "
+    "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1', LISTEN_FDNAMES='cri.socket'); "
+    "os.execv(sys.executable, [sys.executable, '-m', 'tests.cri.serve_fake', sys.argv[2], '30'])"
+)
+
+
+@pytest.fixture
+def listener(directory: Path) -> Iterator[socket.socket]:
+    """A listening unix socket, as a .socket unit makes it."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / "cri.sock"))
+        listener.listen()
+        yield listener
+
+
+def activated(listener: socket.socket, endpoint: str) -> subprocess.Popen[bytes]:
+    """Start a server that inherits the listener."""
+    command = [sys.executable, "-c", LAUNCH, str(listener.fileno()), endpoint]
+    return subprocess.Popen(command, cwd=ROOT, pass_fds=[listener.fileno()])
+
+
+@pytest.mark.parametrize("endpoint", ["fd://", "fd://3", "fd://cri.socket", "fd://*"])
+def test_calls_through_an_inherited_socket(listener: socket.socket, directory: Path, endpoint: str) -> None:
+    process = activated(listener, endpoint)
+    try:
+        with grpc.insecure_channel(f"unix:{directory}/cri.sock") as channel:
+            runtime = cri_grpc.RuntimeServiceStub(channel)
+            version = runtime.Version(cri.VersionRequest(), timeout=30)  # connected before the server was up
+            for _ in range(20):
+                listed = runtime.ListPodSandbox(cri.ListPodSandboxRequest(), timeout=10)
+                assert len(listed.items) == 30
+            large = cri.StopPodSandboxRequest(pod_sandbox_id="x" * (8 << 20))
+            with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT"):
+                runtime.StopPodSandbox(large, timeout=10)
+    finally:
+        process.send_signal(signal.SIGTERM)
+
+    assert version.runtime_name == "fake"
+    assert process.wait(10) == 0
+    assert (directory / "cri.sock").is_socket()  # it is systemd's
+
+
+def test_the_next_server_goes_on_with_the_same_socket(listener: socket.socket, directory: Path) -> None:
+    for _ in range(2):
+        process = activated(listener, "fd://")
+        try:
+            with grpc.insecure_channel(
+                f"unix:{directory}/cri.sock", options=[("grpc.use_local_subchannel_pool", 1)]
+            ) as channel:
+                cri_grpc.RuntimeServiceStub(channel).Version(cri.VersionRequest(), timeout=30)
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{}, {"LISTEN_PID": "1", "LISTEN_FDS": "1"}, {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "0"}],
+)
+def test_nothing_inherited(environment: dict[str, str]) -> None:
+    with pytest.raises(FailedPrecondition, match=r"\.socket unit"):
+        inherited_listener("fd://", environment)
+
+
+def test_nonsense_in_the_environment() -> None:
+    with pytest.raises(InvalidArgument, match="LISTEN_FDS"):
+        inherited_listener("fd://", {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "many"})
