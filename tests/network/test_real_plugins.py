@@ -221,6 +221,7 @@ async def test_killed_at_any_moment_the_next_start_clears_up(
         assert await asyncio.to_thread(service.stdout.readline) == b"attaching\n"
         await asyncio.sleep(delay)
         service.kill()
+    await network.start()
     assert await network.sweep(set()) == [sandbox_id]
     assert cni.leases() == rules(sandbox_id) == rules(f"--dport {port} ") == []
     assert netns_dir.names() == entries(cni.cache_dir / "results") == entries(settings.lock_dir) == []
