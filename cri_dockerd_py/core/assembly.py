@@ -86,12 +86,14 @@ class Core:
         """Take over what an earlier process had on record; before anything runs."""
         self.attachments.restore((await self._records.load()).attachments)
 
-    def run_in(self, group: asyncio.TaskGroup) -> None:
+    def run_in(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """Start following the engine."""
-        group.create_task(self.feed.follow(), name="engine events")
-        group.create_task(self.feed.watch(), name="engine watch")
-        group.create_task(self.feed.resync_regularly(), name="resync")
-        group.create_task(self.images.keep_filesystems_fresh(_FILESYSTEMS_EVERY_S), name="image filesystems")
+        return [
+            group.create_task(self.feed.follow(), name="engine events"),
+            group.create_task(self.feed.watch(), name="engine watch"),
+            group.create_task(self.feed.resync_regularly(), name="resync"),
+            group.create_task(self.images.keep_filesystems_fresh(_FILESYSTEMS_EVERY_S), name="image filesystems"),
+        ]
 
     async def close(self) -> None:
         """Let what was begun end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable
 from typing import TypeVar
@@ -21,12 +22,14 @@ class EngineHealth:
         self.ready = False
         self.reason = "not connected yet"
         self._lost: asyncio.Future[None] | None = None
+        self._found = asyncio.Event()
 
     def up(self) -> None:
         """The engine answers and what is known of it is whole."""
         if not self.ready:
             _LOG.info("%s is ready", self.engine_name)
         self.ready, self.reason = True, ""
+        self._found.set()
 
     def down(self, reason: str) -> None:
         """The engine is away; every guarded call under way ends with Unavailable."""
@@ -36,6 +39,13 @@ class EngineHealth:
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)
         self._lost = None
+
+    async def wait_ready(self, within_s: float) -> bool:
+        """Return whether the engine has been ready once within the time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._found.wait()
+        return self.ready
 
     def require(self) -> None:
         """Raise Unavailable unless the engine answers."""

@@ -1,0 +1,90 @@
+"""Docker Engine and the log driver that it writes to, built from the settings."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from cri_dockerd_py.backends.base import Engine
+from cri_dockerd_py.backends.docker.container_logs import ContainerLogs, DriverLogs, JsonFileLogs
+from cri_dockerd_py.backends.docker.engine import DockerOptions, connect
+from cri_dockerd_py.daemon.service_manager import ServiceManager
+from cri_dockerd_py.logs.counters import Counters
+from cri_dockerd_py.logs.driver import LogDriver
+from cri_dockerd_py.model.sandbox import DnsConfig
+from cri_dockerd_py.network.resolv_conf import render_resolv_conf, write_resolv_conf
+from cri_dockerd_py.pause.image import PAUSE_IMAGE_NAME, pause_image_tar
+from cri_dockerd_py.settings import Settings
+
+_HOST_RESOLV_CONF = Path("/etc/resolv.conf")
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+class DockerSide:
+    """The engine, and the driver that lives and dies with this process."""
+
+    def __init__(
+        self, settings: Settings, manager: ServiceManager, observe: Callable[[str, float, bool], None]
+    ) -> None:
+        self._driver: LogDriver | None = None
+        logs: ContainerLogs = JsonFileLogs()
+        if settings.container_log_format == "cri":
+            self._driver = LogDriver(
+                settings.log_driver_name,
+                state_dir=settings.state_dir / "logs",
+                inherited=manager.kept_log_fifos(),
+                keeper=manager,
+            )
+            logs = DriverLogs(self._driver.log_config(), self._driver.reopen, self._driver.forget)
+        self._docker = connect(_options(settings, logs, observe))
+
+    @property
+    def engine(self) -> Engine:
+        """Docker behind the engine interface."""
+        return self._docker.engine
+
+    @property
+    def log_counters(self) -> Counters | None:
+        """What the log driver has done, None where Docker writes its own files."""
+        return self._driver.counters if self._driver else None
+
+    async def start(self) -> None:
+        """Go on with running containers' logs first, then make contact."""
+        if self._driver is not None:
+            await self._driver.start()
+        await self._docker.start()
+
+    async def close(self) -> None:
+        """Let go of Docker; running containers' output waits in their pipes for the next process."""
+        await self._docker.close()
+        if self._driver is not None:
+            await self._driver.stop()
+
+
+def _options(settings: Settings, logs: ContainerLogs, observe: Callable[[str, float, bool], None]) -> DockerOptions:
+    configured = settings.pod_infra_container_image
+    architecture = _ARCHITECTURES.get(platform.machine(), platform.machine())
+    return DockerOptions(
+        endpoint=settings.docker_endpoint,
+        state_dir=settings.state_dir,
+        pause_image=configured or PAUSE_IMAGE_NAME,
+        pause_image_tar=None if configured else partial(pause_image_tar, architecture),
+        write_resolv_conf=_write_resolv_conf,
+        logs=logs,
+        checkpoint_dirs=_checkpoint_dirs(settings),
+        call_within_s=settings.engine_call_timeout_seconds,
+        pull_stall_s=settings.image_pull_progress_deadline,
+        observe=observe,
+    )
+
+
+def _checkpoint_dirs(settings: Settings) -> list[Path]:
+    return [root / "sandbox" for root in (settings.root_dir, *settings.cri_dockerd_root_directory)]
+
+
+async def _write_resolv_conf(path: Path, dns: DnsConfig | None) -> None:
+    host_text = "" if dns is not None else await asyncio.to_thread(_HOST_RESOLV_CONF.read_text)
+    await write_resolv_conf(path, render_resolv_conf(dns, host_text))

@@ -1,0 +1,164 @@
+"""Runs the service: start in order, serve until told to stop, end in reverse order."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from cri_dockerd_py import __version__
+from cri_dockerd_py.cgroups.detect import detect, reader_for
+from cri_dockerd_py.core.assembly import Core, CoreSettings
+from cri_dockerd_py.core.node import Node
+from cri_dockerd_py.core.sessions import Sessions
+from cri_dockerd_py.core.stats import Stats
+from cri_dockerd_py.cri.server import CriServer
+from cri_dockerd_py.daemon.docker_engine import DockerSide
+from cri_dockerd_py.daemon.instance import instance_name
+from cri_dockerd_py.daemon.log_setup import set_up_logs
+from cri_dockerd_py.daemon.metrics_wiring import MetricsWiring
+from cri_dockerd_py.daemon.service_manager import ServiceManager
+from cri_dockerd_py.daemon.session_server import session_server
+from cri_dockerd_py.metrics.endpoint import MetricsEndpoint
+from cri_dockerd_py.metrics.loop_lag import watch_loop
+from cri_dockerd_py.metrics.registry import ServiceMetrics
+from cri_dockerd_py.network.netns import NetnsDir
+from cri_dockerd_py.network.pod_network import CniSettings, PodNetwork
+from cri_dockerd_py.settings import Settings
+from cri_dockerd_py.store.database import Database
+from cri_dockerd_py.store.records import Records
+
+_LOG = logging.getLogger(__name__)
+_STOP_GRACE_S = 5.0
+_FIRST_CONTACT_S = 10.0
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code."""
+    set_up_logs(settings.log_level, settings.log_format)
+    asyncio.run(_serve(settings))
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    manager = ServiceManager()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with _running(settings, manager):
+        # What exists now stays for good: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        manager.tell("READY=1\nSTATUS=Serving")
+        _LOG.info("cri-dockerd-py %s is ready", __version__)
+        await stop.wait()
+        manager.tell("STOPPING=1\nSTATUS=Stopping")
+        _LOG.info("stopping; containers go on running")
+
+
+@asynccontextmanager
+async def _running(settings: Settings, manager: ServiceManager) -> AsyncIterator[None]:
+    """Hold everything that runs; leaving it stops all, the newest first."""
+    async with AsyncExitStack() as stack:
+        metrics = ServiceMetrics(__version__)
+        wiring = MetricsWiring(metrics, "docker")
+        docker = DockerSide(settings, manager, wiring.engine_call)
+        stack.push_async_callback(docker.close)
+        await docker.start()
+
+        database = Database(settings.root_dir / "state.db")
+        await database.open()
+        stack.push_async_callback(database.close)
+
+        netns = NetnsDir(instance_name(settings.root_dir))
+        network = _network(settings, netns, wiring)
+        await network.start()
+        core = Core(docker.engine, network, netns, Records(database), _core_settings(settings))
+        await core.restore()
+        stack.push_async_callback(core.close)
+        wiring.join(core, docker.log_counters)
+
+        stats = Stats(core.inventory, reader_for(detect()), lambda _engine: _layers_root(core))
+        stats.start()
+        stack.callback(stats.close)
+
+        sessions = await stack.enter_async_context(session_server(settings, core, metrics))
+        node = Node(
+            sandboxes=core.sandboxes,
+            containers=core.containers,
+            execution=Sessions(core.execution, sessions),
+            images=core.images,
+            inventory=core.inventory,
+            stats=stats,
+            events=core.events,
+            status=core.status,
+        )
+        await stack.enter_async_context(_background(settings, core, network, manager, metrics))
+        await stack.enter_async_context(_endpoints(settings, node, metrics, core))
+        yield
+
+
+@asynccontextmanager
+async def _background(
+    settings: Settings, core: Core, network: PodNetwork, manager: ServiceManager, metrics: ServiceMetrics
+) -> AsyncIterator[None]:
+    """Follow the engine and the network; the first look at the engine is waited for, but not for ever."""
+    async with asyncio.TaskGroup() as group:
+        jobs = [
+            group.create_task(network.run(), name="network"),
+            group.create_task(manager.feed_watchdog(), name="watchdog"),
+            group.create_task(watch_loop(metrics.loop_lag.observe), name="loop lag"),
+            *core.run_in(group),
+        ]
+        try:
+            if not await core.health.wait_ready(_FIRST_CONTACT_S):
+                _LOG.warning("serving without %s: %s", core.health.engine_name, core.health.reason)
+            yield
+        finally:
+            for job in jobs:
+                job.cancel()
+
+
+@asynccontextmanager
+async def _endpoints(settings: Settings, node: Node, metrics: ServiceMetrics, core: Core) -> AsyncIterator[None]:
+    """Serve CRI, and metrics where wanted."""
+    server = CriServer(settings.container_runtime_endpoint, node, metrics.rpcs.series)
+    page = MetricsEndpoint(metrics.page, lambda: "" if core.health.ready else core.health.reason)
+    try:
+        if settings.metrics_bind_addr:
+            await page.start(settings.metrics_bind_addr)
+        await server.start()
+        yield
+    finally:
+        await server.stop(_STOP_GRACE_S)
+        await page.close()
+
+
+def _network(settings: Settings, netns: NetnsDir, wiring: MetricsWiring) -> PodNetwork:
+    cni = CniSettings(
+        conf_dir=str(settings.cni_conf_dir),
+        bin_dirs=tuple(str(path) for path in settings.cni_bin_dir),
+        cache_dir=settings.cni_cache_dir,
+        lock_dir=settings.state_dir / "cni-locks",
+        timeout=settings.cni_timeout,
+    )
+    network = PodNetwork(cni, netns, wiring.cni_call)
+    network.update_pod_cidr(",".join(settings.pod_cidr))
+    return network
+
+
+def _core_settings(settings: Settings) -> CoreSettings:
+    return CoreSettings(
+        runtime_name=settings.runtime_name,
+        exec_drain_timeout_s=settings.exec_drain_timeout,
+        resync_interval_s=settings.resync_interval,
+        effective=lambda: {**settings.model_dump(mode="json"), "stateDir": str(settings.state_dir)},
+    )
+
+
+def _layers_root(core: Core) -> str:
+    return core.status.info.root_dir if core.status.info else ""

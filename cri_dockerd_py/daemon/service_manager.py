@@ -1,0 +1,60 @@
+"""systemd's side of a service: readiness, watchdog, and the descriptor store (sd_notify(3))."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import os
+import socket
+from collections.abc import Mapping
+
+_FIRST_DESCRIPTOR = 3
+_LOG_FIFO_PREFIX = "log-"
+_MICROSECONDS = 1_000_000
+
+
+class ServiceManager:
+    """Talks to the manager that started us; does nothing where there is none."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        self._address = environment.get("NOTIFY_SOCKET", "")
+        self._watchdog_s = int(environment.get("WATCHDOG_USEC", "0")) / _MICROSECONDS
+        self._environment = environment
+
+    def tell(self, state: str) -> None:
+        """Send a state such as `READY=1`."""
+        self._send(state)
+
+    def keep(self, name: str, fd: int) -> None:
+        """Have a descriptor kept open while this service is away."""
+        self._send(f"FDSTORE=1\nFDNAME={name}", fd)
+
+    def release(self, name: str) -> None:
+        """Let go of a kept descriptor."""
+        self._send(f"FDSTOREREMOVE=1\nFDNAME={name}")
+
+    def kept_log_fifos(self) -> dict[str, int]:
+        """Return the log FIFOs that were kept for us, by the name they were kept under."""
+        if self._environment.get("LISTEN_PID") != str(os.getpid()):
+            return {}
+        names = self._environment.get("LISTEN_FDNAMES", "").split(":")
+        return {
+            name: _FIRST_DESCRIPTOR + index for index, name in enumerate(names) if name.startswith(_LOG_FIFO_PREFIX)
+        }
+
+    async def feed_watchdog(self) -> None:
+        """Tell twice per period that the loop turns, where a watchdog is asked for."""
+        while self._watchdog_s:
+            self._send("WATCHDOG=1")
+            await asyncio.sleep(self._watchdog_s / 2)
+
+    def _send(self, text: str, *fds: int) -> None:
+        if not self._address:
+            return
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            try:
+                channel.sendmsg([text.encode()], control, 0, address)
+            except OSError:
+                return  # a manager that is gone has no use for the news
