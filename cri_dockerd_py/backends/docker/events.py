@@ -23,6 +23,7 @@ from cri_dockerd_py.backends.base import (
 )
 from cri_dockerd_py.backends.docker import labels
 from cri_dockerd_py.backends.docker.client import DockerClient
+from cri_dockerd_py.backends.docker.marks import Marks
 from cri_dockerd_py.errors import CriError, NotFound, Unavailable
 
 _CONTAINER_EVENTS = ("create", "start", "die", "oom", "destroy")
@@ -37,14 +38,19 @@ _REMEMBERED_OOMS = 1024
 
 
 class DockerEvents(EventSource):
-    """`killed` holds the ids of containers that were sent SIGKILL by us, whose exit needs no other explanation."""
+    """`marks` tell what we did ourselves: an exit after our SIGKILL needs no other explanation."""
 
     def __init__(
-        self, client: DockerClient, snapshot: Callable[[], Awaitable[EngineSnapshot]], killed: set[str]
+        self,
+        client: DockerClient,
+        prepare: Callable[[], Awaitable[None]],
+        snapshot: Callable[[], Awaitable[EngineSnapshot]],
+        marks: Marks,
     ) -> None:
         self._client = client
+        self._prepare = prepare
         self._snapshot = snapshot
-        self._killed = killed
+        self._marks = marks
         self._ooms: dict[str, None] = {}
 
     async def snapshot(self) -> EngineSnapshot:
@@ -72,6 +78,7 @@ class DockerEvents(EventSource):
 
     async def _one_stream(self) -> AsyncIterator[EngineEvent]:
         await self._client.negotiate()
+        await self._prepare()
         queue: asyncio.Queue[EngineEvent | CriError | None] = asyncio.Queue()
         async with self._client.stream("GET", "/events", params={"filters": _FILTERS}) as messages:
             yield Connected()
@@ -107,18 +114,20 @@ class DockerEvents(EventSource):
         if attributes.get(labels.TYPE) not in _OURS or not actor.get("ID"):
             return None
         object_id, at_ns = str(actor["ID"]), int(message.get("timeNano") or time.time_ns())
+        ours = self._marks.is_ours(object_id, str(attributes.get("name") or ""))
         match message.get("Action"):
             case "create":
-                return ObjectAppeared(object_id)
+                return None if ours else ObjectAppeared(object_id)
             case "start":
-                return ProcessStarted(object_id, at_ns)
+                is_sandbox = attributes[labels.TYPE] == labels.SANDBOX_TYPE
+                return None if ours and is_sandbox else ProcessStarted(object_id, at_ns)
             case "die":
                 exit_code = int(attributes.get("exitCode") or 0)
                 return ProcessExited(object_id, exit_code, at_ns, self._took_oom(object_id) and exit_code != 0)
             case "oom":
                 self._remember_oom(object_id)
             case "destroy":
-                self._killed.discard(object_id)
+                self._marks.forget(object_id)
                 return ObjectGone(object_id)
         return None
 
@@ -133,7 +142,7 @@ class DockerEvents(EventSource):
         return known
 
     def _needs_explaining(self, event: ProcessExited) -> bool:
-        asked_for = event.oom_killed or event.id in self._killed
+        asked_for = event.oom_killed or event.id in self._marks.killed
         return event.exit_code == _SIGKILL_EXIT_CODE and not asked_for
 
     async def _explain(self, event: ProcessExited, queue: asyncio.Queue[EngineEvent | CriError | None]) -> None:

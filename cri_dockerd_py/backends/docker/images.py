@@ -47,8 +47,20 @@ class DockerImages(ImageStore):
         self._stall_s = stall_s
         self._pinned_name = normalize_reference(pinned_name)
         self._configs: dict[str, ImageConfig] = {}
+        self._records: dict[str, ImageRecord] = {}
         self._hidden: set[str] = set()
         self._pulls: dict[tuple[str, RegistryAuth | None], _SharedPull] = {}
+
+    def known(self, image_id: str) -> ImageRecord | None:
+        """Return an image from memory, as last listed or inspected."""
+        return self._records.get(image_id)
+
+    def user_of(self, image: ImageRecord) -> str:
+        """Return the whole user of an image's configuration, with its group."""
+        config = self._configs.get(image.id)
+        if config is not None:
+            return config.user
+        return image.username if image.uid is None else str(image.uid)
 
     async def pull(self, image: str, auth: RegistryAuth | None) -> str:
         """Fetch an image and return its id."""
@@ -75,11 +87,13 @@ class DockerImages(ImageStore):
         configs = await asyncio.gather(*(self._config(document["Id"], slots) for document in shown))
         self._configs = {document["Id"]: config for document, config in zip(shown, configs, strict=True) if config}
         await self._remove_hidden({document["Id"] for document in documents or ()})
-        return [
+        records = [
             image_record(document, config, pinned_name=self._pinned_name)
             for document, config in zip(shown, configs, strict=True)
             if config is not None
         ]
+        self._records = {record.id: record for record in records}
+        return records
 
     async def inspect(self, image: str) -> ImageRecord | None:
         """Return one image."""
@@ -87,7 +101,8 @@ class DockerImages(ImageStore):
         if document is None or document["Id"] in self._hidden:
             return None
         config = self._configs[document["Id"]] = config_of(document)
-        return image_record(document, config, pinned_name=self._pinned_name)
+        record = self._records[document["Id"]] = image_record(document, config, pinned_name=self._pinned_name)
+        return record
 
     async def remove(self, image_id: str) -> None:
         """Remove all names of an image, then the image; one that containers use is hidden until they are gone."""

@@ -1,0 +1,142 @@
+"""Docker containers as such, whether sandboxes or containers: create under a name, inspect, kill, remove."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cri_dockerd_py.backends.docker.client import DockerClient
+from cri_dockerd_py.backends.docker.marks import Marks
+from cri_dockerd_py.errors import AlreadyExists, CriError, FailedPrecondition, NotFound, Unavailable, Unknown
+
+_IN_USE_BY = re.compile(r'already in use by container "?([0-9a-z]+)"?')
+_CREATES = 3
+_REMOVE_WITHIN_S = 60.0
+_REMOVE_AGAIN_S = 0.1
+_BEING_REMOVED = "already in progress"
+_BUSY = ("device or resource busy", "unable to remove filesystem", "failed to remove root filesystem")
+_ABSENT = "No such container"
+
+
+class DockerObjects:
+    """The calls that sandboxes and containers share. A create that was begun is always seen to its end."""
+
+    def __init__(self, client: DockerClient, marks: Marks) -> None:
+        self._client = client
+        self._marks = marks
+        self._creating: dict[str, asyncio.Task[str]] = {}
+
+    async def create(self, name: str, body: Mapping[str, Any]) -> str:
+        """Create a container and return its id; AlreadyExists when a running one has the name."""
+        if name in self._creating:
+            raise AlreadyExists(f"{name} is being created already")
+        job = asyncio.get_running_loop().create_task(self._create(name, body), name=f"create {name}")
+        self._creating[name] = job
+        job.add_done_callback(lambda done: self._created(name, done))
+        return await asyncio.shield(job)
+
+    def _created(self, name: str, job: asyncio.Task[str]) -> None:
+        self._creating.pop(name, None)
+        if not job.cancelled():
+            job.exception()  # whoever waited has it; a job that nobody waits for any more must not complain
+
+    async def _create(self, name: str, body: Mapping[str, Any]) -> str:
+        with self._marks.making(name):
+            for _ in range(_CREATES):
+                try:
+                    answer = await self._client.post("/containers/create", params={"name": name}, body=body)
+                except AlreadyExists as error:
+                    await self._make_way(name, error)
+                    continue
+                container_id = _id_in(answer)
+                self._marks.made.add(container_id)
+                return container_id
+        raise AlreadyExists(f"the name {name} is taken again and again: another program makes containers of that name")
+
+    async def _make_way(self, name: str, conflict: AlreadyExists) -> None:
+        """Remove the dead container that has our name, or raise the conflict when it lives."""
+        match = _IN_USE_BY.search(str(conflict))
+        document = await self.find(match[1] if match else name)
+        if document is None:
+            return
+        if document["State"].get("Running"):
+            raise conflict
+        await self.remove(str(document["Id"]))
+
+    async def discard_unborn(self, name: str, may_go: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Remove the container with this name if `may_go`, after a create that is under way has ended."""
+        job = self._creating.get(name)
+        if job is not None:
+            await asyncio.wait((job,))
+        document = await self.find(name)
+        if document is not None and document.get("Name") == f"/{name}" and may_go(document):
+            await self.remove(str(document["Id"]))
+
+    async def find(self, id_or_name: str) -> dict[str, Any] | None:
+        """Return the inspect document, None when absent; rubbish is Unavailable."""
+        try:
+            document = await self._client.get("/containers/{}/json", id_or_name)
+        except NotFound:
+            return None
+        if not isinstance(document, dict) or not all(
+            isinstance(document.get(key), kind)
+            for key, kind in (("Id", str), ("State", dict), ("Config", dict), ("HostConfig", dict))
+        ):
+            raise Unavailable(f"Docker's description of container {id_or_name} makes no sense: {str(document)[:200]}")
+        return document
+
+    async def start(self, container_id: str) -> None:
+        """Start; that it runs already is fine. The runtime's failure is Unknown, whatever status Docker chose."""
+        try:
+            await self._client.post("/containers/{}/start", container_id)
+        except NotFound as error:
+            if _ABSENT in str(error):
+                raise
+            raise Unknown(str(error)) from error
+        except Unavailable:
+            raise
+        except CriError as error:
+            raise Unknown(str(error)) from error
+
+    async def kill(self, container_id: str) -> None:
+        """SIGKILL, thawing it if need be; returns when it is dead. Absent and not running are fine."""
+        self._marks.killed.add(container_id)
+        await self.signal(container_id, "SIGKILL")
+
+    async def signal(self, container_id: str, signal_name: str) -> None:
+        """Send a signal; absent and not running are fine."""
+        try:
+            await self._client.post("/containers/{}/kill", container_id, params={"signal": signal_name})
+        except NotFound:
+            return
+        except FailedPrecondition as error:
+            if "is not running" not in str(error):
+                raise
+
+    async def remove(self, container_id: str) -> None:
+        """Kill and remove with anonymous volumes, and wait for a removal that is under way; absent is fine."""
+        self._marks.killed.add(container_id)
+        deadline = asyncio.get_running_loop().time() + _REMOVE_WITHIN_S
+        while True:
+            try:
+                await self._client.delete("/containers/{}", container_id, params={"v": "1", "force": "1"})
+            except NotFound:
+                break
+            except (FailedPrecondition, Unknown) as error:
+                text = str(error)
+                again = _BEING_REMOVED in text or any(sign in text for sign in _BUSY)
+                if not again or asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(_REMOVE_AGAIN_S)
+            else:
+                break
+        self._marks.forget(container_id)
+
+
+def _id_in(answer: object) -> str:
+    container_id = answer.get("Id") if isinstance(answer, dict) else None
+    if not isinstance(container_id, str) or not container_id:
+        raise Unavailable(f"Docker's answer to a create has no id: {str(answer)[:200]}")
+    return container_id

@@ -1,0 +1,158 @@
+"""Security contexts as Docker's SecurityOpt, capabilities, paths and namespaces."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from cri_dockerd_py.backends.docker.facts import DaemonFacts
+from cri_dockerd_py.errors import InvalidArgument, Unimplemented
+from cri_dockerd_py.model.security import (
+    Capabilities,
+    ContainerSecurity,
+    NamespaceMode,
+    NamespaceOptions,
+    ProfileType,
+    SecurityProfile,
+    SelinuxOptions,
+)
+
+_ALL = "ALL"
+_LOCALHOST = "localhost/"
+_PROFILE_LIMIT_BYTES = 4 << 20
+_APPARMOR_PROFILES = Path("/sys/kernel/security/apparmor/profiles")
+NO_NEW_PRIVILEGES = "no-new-privileges"
+
+
+def selinux_options(options: SelinuxOptions | None) -> list[str]:
+    """Return the `label=` options in dockershim's order."""
+    if options is None:
+        return []
+    parts = (("user", options.user), ("role", options.role), ("type", options.type), ("level", options.level))
+    return [f"label={name}:{value}" for name, value in parts if value]
+
+
+def apparmor_options(profile: SecurityProfile | None, facts: DaemonFacts, loaded: frozenset[str] | None) -> list[str]:
+    """Return the AppArmor option; `loaded` are the kernel's profiles, None when they cannot be read (AAR-01 to 05)."""
+    if profile is None or (profile.kind is ProfileType.UNCONFINED and not facts.has("apparmor")):
+        return []
+    if not facts.has("apparmor"):
+        raise InvalidArgument("an AppArmor profile is asked for, and this node has no AppArmor")
+    if profile.kind is ProfileType.RUNTIME_DEFAULT:
+        return []
+    if profile.kind is ProfileType.UNCONFINED:
+        return ["apparmor=unconfined"]
+    name = profile.localhost_ref.removeprefix(_LOCALHOST)
+    if loaded is not None and name not in loaded:
+        raise InvalidArgument(f"AppArmor profile {name!r} is not loaded on this node: load it with apparmor_parser")
+    return [f"apparmor={name}"]
+
+
+def seccomp_options(security: ContainerSecurity, facts: DaemonFacts, profile_json: str) -> list[str]:
+    """Return the seccomp option; `profile_json` is the text of a Localhost profile (SCC-01 to SCC-08)."""
+    profile = security.seccomp
+    if security.privileged or profile is None or profile.kind is ProfileType.UNCONFINED:
+        return ["seccomp=unconfined"]
+    if not facts.has("seccomp"):
+        raise InvalidArgument("a seccomp profile is asked for, and the kernel or Docker on this node has no seccomp")
+    if profile.kind is ProfileType.LOCALHOST:
+        return [f"seccomp={profile_json}"]
+    if facts.seccomp_off_by_default:
+        if facts.api < (1, 42):
+            raise InvalidArgument("seccomp RuntimeDefault is asked for, and Docker's daemon.json has switched it off")
+        return ["seccomp=builtin"]
+    return []
+
+
+async def read_seccomp_profile(profile: SecurityProfile | None) -> str:
+    """Return the compact JSON of a Localhost profile, whole, "" for the other kinds."""
+    if profile is None or profile.kind is not ProfileType.LOCALHOST:
+        return ""
+    return await asyncio.to_thread(_read_profile, profile.localhost_ref.removeprefix(_LOCALHOST))
+
+
+async def read_apparmor_profiles(profile: SecurityProfile | None) -> frozenset[str] | None:
+    """Return the names of the profiles that the kernel has, None when that is not needed or cannot be read."""
+    if profile is None or profile.kind is not ProfileType.LOCALHOST:
+        return None
+    return await asyncio.to_thread(_loaded_apparmor_profiles)
+
+
+def capability_fields(capabilities: Capabilities) -> dict[str, Any]:
+    """Return CapAdd and CapDrop such that Docker's rules give CRI's result: adds before drops, ALL first (CAP-01)."""
+    if capabilities.add_ambient:
+        raise Unimplemented(
+            f"ambient capabilities ({', '.join(capabilities.add_ambient)}): Docker Engine cannot set them; "
+            f"run the process as root with only these capabilities added instead"
+        )
+    add = [name.upper() for name in capabilities.add]
+    drop = [name.upper() for name in capabilities.drop]
+    singles = [name for name in add if name != _ALL and name not in drop]
+    if _ALL in drop:
+        return {"CapAdd": singles, "CapDrop": [_ALL]}
+    if _ALL in add:
+        return {"CapAdd": [_ALL], "CapDrop": drop}
+    return {"CapAdd": singles, "CapDrop": drop}
+
+
+def path_fields(security: ContainerSecurity) -> dict[str, Any]:
+    """Return the masked and read-only paths: exactly those asked for, and none in a privileged container (CAP-07)."""
+    if security.privileged:
+        return {"MaskedPaths": None, "ReadonlyPaths": None}
+    return {"MaskedPaths": list(security.masked_paths), "ReadonlyPaths": list(security.readonly_paths)}
+
+
+def namespace_fields(options: NamespaceOptions, sandbox_id: str) -> dict[str, Any]:
+    """Return a container's namespace modes; network and IPC are always the sandbox's, which may have the node's."""
+    refuse_user_namespace(options)
+    pod = f"container:{sandbox_id}"
+    pid = {
+        NamespaceMode.POD: pod,
+        NamespaceMode.CONTAINER: "",
+        NamespaceMode.NODE: "host",
+        NamespaceMode.TARGET: f"container:{options.target_id}",
+    }[options.pid]
+    uts = "host" if options.network is NamespaceMode.NODE else ""
+    return {"NetworkMode": pod, "IpcMode": pod, "PidMode": pid, "UTSMode": uts}
+
+
+def refuse_user_namespace(options: NamespaceOptions) -> None:
+    """Docker Engine maps ids for the whole daemon or not at all."""
+    if options.userns is not None and options.userns.mode is NamespaceMode.POD:
+        raise Unimplemented(
+            "a user namespace per pod: Docker Engine cannot do it; set hostUsers: true in the pod, or use containerd"
+        )
+
+
+def _read_profile(path: str) -> str:
+    if not os.path.isabs(path):
+        raise InvalidArgument(f"seccomp profile {path!r} must be an absolute path")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise InvalidArgument(f"seccomp profile {path} is not a file")
+            content = file.read(_PROFILE_LIMIT_BYTES + 1)
+    except OSError as error:
+        raise InvalidArgument(f"seccomp profile {path} cannot be read: {error.strerror}") from error
+    if len(content) > _PROFILE_LIMIT_BYTES:
+        raise InvalidArgument(f"seccomp profile {path} is larger than {_PROFILE_LIMIT_BYTES} bytes")
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(f"seccomp profile {path} is no JSON: {error}") from error
+    if not isinstance(document, dict) or "defaultAction" not in document:
+        raise InvalidArgument(f"seccomp profile {path} has no defaultAction")
+    return json.dumps(document, separators=(",", ":"))
+
+
+def _loaded_apparmor_profiles() -> frozenset[str] | None:
+    try:
+        lines = _APPARMOR_PROFILES.read_text().splitlines()
+    except OSError:
+        return None
+    return frozenset(line.rpartition(" (")[0] for line in lines)
