@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -27,6 +26,8 @@ ENDLESS = frozenset({"GetContainerEvents"})
 FAULTS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE})
 
 _LOOK_AROUND_EVERY = 25
+_NOBODY = "0" * 64
+_CHOICES = st.integers(0, 99)
 _INTEGERS = st.one_of(
     st.sampled_from([0, 1, -1, 2, 100, 1000, 65535, 65536, 2**31 - 1, 2**31, -(2**31), 2**32 - 1, 2**63 - 1, -(2**63)]),
     st.integers(-(2**63), 2**64 - 1),
@@ -47,18 +48,30 @@ _PLAUSIBLE = st.sampled_from([
 # fmt: on
 
 
-@dataclass(frozen=True)
 class Known:
-    """Ids of what the server has."""
+    """Ids of what the server has. Choices are made by number, so that they do not depend on what there is just now."""
 
-    sandboxes: list[str]
-    containers: list[str]
-    images: list[str]
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._runtime = cri_grpc.RuntimeServiceStub(channel)
+        self._images = cri_grpc.ImageServiceStub(channel)
+        self.look_around()
+
+    def look_around(self) -> None:
+        """Ask what there is now."""
+        pods = self._runtime.ListPodSandbox(cri.ListPodSandboxRequest(), timeout=30)
+        containers = self._runtime.ListContainers(cri.ListContainersRequest(), timeout=30)
+        images = self._images.ListImages(cri.ListImagesRequest(), timeout=30)
+        self.sandboxes = [item.id for item in pods.items] or [_NOBODY]
+        self.containers = [item.id for item in containers.containers] or [_NOBODY]
+        self.images = [item.id for item in images.images] or ["busybox"]
 
     def ids(self) -> st.SearchStrategy[str]:
         """Return whole ids and prefixes, of pods and containers (an image's id could remove it)."""
-        found = [*self.sandboxes, *self.containers] or ["0" * 64]
-        return st.sampled_from([text for object_id in found for text in (object_id, object_id[:13])])
+        return st.tuples(_CHOICES, st.booleans()).map(lambda choice: self._id(*choice))
+
+    def _id(self, number: int, whole: bool) -> str:
+        found = [*self.sandboxes, *self.containers]
+        return found[number % len(found)][: None if whole else 13]
 
 
 def fuzz_round(
@@ -76,15 +89,14 @@ def fuzz_round(
     methods = [method for method in all_methods() if method.name not in without]
     faults: list[str] = []
     sent = itertools.count()
-    known = known_objects(channel)
+    known = Known(channel)
 
     @seed(seed_number)
     @settings(max_examples=n, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def send(data: st.DataObject) -> None:
-        nonlocal known
         if next(sent) % _LOOK_AROUND_EVERY == 0:
-            known = known_objects(channel)
+            known.look_around()
         method = data.draw(st.sampled_from(methods))
         raw = data.draw(requests(method.input_type, known))
         code, details = call(channel, method, data.draw(st.sampled_from(PACKAGES)), raw, deadline_s)
@@ -99,16 +111,6 @@ def fuzz_round(
 def all_methods() -> list[MethodDescriptor]:
     """Return the methods of both services."""
     return [method for service in cri.DESCRIPTOR.services_by_name.values() for method in service.methods]
-
-
-def known_objects(channel: grpc.Channel) -> Known:
-    """Return what there is now."""
-    runtime, images = cri_grpc.RuntimeServiceStub(channel), cri_grpc.ImageServiceStub(channel)
-    return Known(
-        [item.id for item in runtime.ListPodSandbox(cri.ListPodSandboxRequest(), timeout=30).items],
-        [item.id for item in runtime.ListContainers(cri.ListContainersRequest(), timeout=30).containers],
-        [item.id for item in images.ListImages(cri.ListImagesRequest(), timeout=30).images],
-    )
 
 
 def call(
@@ -157,13 +159,14 @@ def changed_requests(draw: st.DrawFn, descriptor: Descriptor, known: Known, buil
 def sound_request(draw: st.DrawFn, descriptor: Descriptor, known: Known) -> Message:
     """Return a request that a server should be able to do."""
     name = f"{draw(st.integers(0, 2**64)):x}"
-    spec = cri.ImageSpec(image=draw(st.sampled_from(known.images or ["busybox"])))
+    number = draw(_CHOICES)
+    spec = cri.ImageSpec(image=known.images[number % len(known.images)])
     pod = cri.PodSandboxConfig(metadata=cri.PodSandboxMetadata(name=f"fuzz-{name}", uid=name, namespace="cri-test"))
     container = cri.ContainerConfig(metadata=cri.ContainerMetadata(name="fuzz"), image=spec, command=["true"])
     values: Mapping[str, Any] = {
         "config": pod if descriptor.name == "RunPodSandboxRequest" else container,
-        "pod_sandbox_id": draw(st.sampled_from(known.sandboxes or [name])),
-        "container_id": draw(st.sampled_from(known.containers or [name])),
+        "pod_sandbox_id": known.sandboxes[number % len(known.sandboxes)],
+        "container_id": known.containers[number % len(known.containers)],
         "image": cri.ImageSpec(image="cri-test-no-such-image") if descriptor.name == "RemoveImageRequest" else spec,
         "cmd": ["true"],
         "timeout": 1,
