@@ -7,6 +7,7 @@ server's own (Internal, or what grpc makes of an exception), or when the server 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ ENDLESS = frozenset({"GetContainerEvents"})
 FAULTS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE})
 
 _LOOK_AROUND_EVERY = 25
+_serial = itertools.count()
 _NOBODY = "0" * 64
 _CHOICES = st.integers(0, 99)
 _INTEGERS = st.one_of(
@@ -71,7 +73,8 @@ class Known:
 
     def _id(self, number: int, whole: bool) -> str:
         found = [*self.sandboxes, *self.containers]
-        return found[number % len(found)][: None if whole else 13]
+        chosen: str = found[number % len(found)]
+        return chosen if whole else chosen[:13]
 
 
 def fuzz_round(
@@ -138,13 +141,17 @@ def reply_type(method: MethodDescriptor) -> type[Message]:
     return GetMessageClass(method.output_type)
 
 
-def requests(descriptor: Descriptor, known: Known) -> st.SearchStrategy[bytes]:
+@st.composite
+def requests(draw: st.DrawFn, descriptor: Descriptor, known: Known) -> bytes:
     """Return encoded requests: sound ones with no or a few fields changed, random ones, damaged ones, mere bytes."""
     texts = st.one_of(_PLAUSIBLE, known.ids(), _HOSTILE, _LONG, st.text(max_size=20))
     built = _Messages(texts)
-    whole = built.of(descriptor).map(lambda message: message.SerializeToString())
     changed = changed_requests(descriptor, known, built)
-    return st.one_of(changed, changed, changed, whole, damaged(whole), damaged(changed), st.binary(max_size=200))
+    kind = draw(st.integers(0, 9))
+    if kind < 6:
+        return draw(changed)
+    whole = built.of(descriptor).map(lambda message: message.SerializeToString())
+    return draw((whole, damaged(whole), damaged(changed), st.binary(max_size=200))[kind - 6])
 
 
 @st.composite
@@ -158,7 +165,7 @@ def changed_requests(draw: st.DrawFn, descriptor: Descriptor, known: Known, buil
 
 def sound_request(draw: st.DrawFn, descriptor: Descriptor, known: Known) -> Message:
     """Return a request that a server should be able to do."""
-    name = f"{draw(st.integers(0, 2**64)):x}"
+    name = f"{os.getpid():x}-{next(_serial)}"
     number = draw(_CHOICES)
     spec = cri.ImageSpec(image=known.images[number % len(known.images)])
     pod = cri.PodSandboxConfig(metadata=cri.PodSandboxMetadata(name=f"fuzz-{name}", uid=name, namespace="cri-test"))
