@@ -45,6 +45,9 @@ IMAGES = {
 }
 
 
+OWN_SERVICE = pytest.mark.skipif(bool(ENDPOINT), reason="of this service alone, not of any CRI server")
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Node:
     """What the suite runs against."""
@@ -216,3 +219,11 @@ def impatient_cri(request: pytest.FixtureRequest, node: Node, cri: Cri) -> Itera
 def host_network() -> pb.LinuxSandboxSecurityContext:
     """Return the security context of a pod in the host's network."""
     return pb.LinuxSandboxSecurityContext(namespace_options=pb.NamespaceOption(network=pb.NODE))
+
+
+@contextlib.contextmanager
+def service_client(server: CriServer) -> Iterator[Cri]:
+    """A client of a service that one test has for itself, on an engine that has the test images."""
+    with contextlib.closing(Cri(server.socket, server.log_dir)) as client:
+        client.images.update(IMAGES)
+        yield client

@@ -386,13 +386,14 @@ def test_pull_with_a_millisecond_answers_deadline_exceeded(cri: Cri, pulled: str
 
 
 @pytest.mark.behaviour("IMG-33")
+@pytest.mark.differs_from_containerd("2.1 does not look at its timeout in its default way of pulling")
 def test_hanging_registry_is_cut_off(impatient_cri: Cri) -> None:
     with PickyRegistry(unique_layer(1_000_000), Demands(stall_at_bytes=1000)) as picky:
         started = time.monotonic()
         with pytest.raises(grpc.RpcError) as failure:
-            pull(impatient_cri, picky.reference(), deadline=60)
+            pull(impatient_cri, picky.reference(), deadline=30)
         assert failure.value.code() != grpc.StatusCode.DEADLINE_EXCEEDED or "deadline" not in failure.value.details()
-        assert 3 < time.monotonic() - started < 40
+        assert 3 < time.monotonic() - started < 28
         assert picky.seen.gone.wait(20)
 
 

@@ -1,0 +1,185 @@
+"""kill -9 of the service at any step of any write: nothing is left, and the caller's repeat succeeds."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+import pytest
+
+from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
+from tests.behaviour.client import Container, Cri, Pod, eventually
+from tests.behaviour.conftest import OWN_SERVICE, service_client
+from tests.behaviour.test_network import free_port
+from tests.behaviour.traces import traces
+from tests.cni import CniNetwork
+from tests.cri_server import CriServer
+from tests.engines import DockerEngine
+
+pytestmark = OWN_SERVICE
+ROUNDS = 32
+LONGEST_DELAY_SECONDS = 0.4
+StartServer = Callable[..., CriServer]
+
+
+class Life:
+    """A pod's life as a caller drives it: each step can be repeated until it has succeeded."""
+
+    def __init__(self, cri: Cri) -> None:
+        mapping = pb.PortMapping(container_port=80, host_port=free_port(), host_ip="127.0.0.1")
+        self.pod_config = cri.pod_config(port_mappings=[mapping])
+        self.container_config = cri.container_config()
+        self.pod_id = self.container_id = ""
+        self._cri = cri
+
+    def steps(self) -> list[tuple[str, dict[str, Callable[[], Any]]]]:
+        """Return (method, fields that are read when the step's turn has come)."""
+        pod = {"pod_sandbox_id": lambda: self.pod_id}
+        container = {"container_id": lambda: self.container_id}
+        create = {**pod, "config": lambda: self.container_config, "sandbox_config": lambda: self.pod_config}
+        return [
+            ("RunPodSandbox", {"config": lambda: self.pod_config}),
+            ("CreateContainer", create),
+            ("StartContainer", container),
+            ("StopContainer", container),
+            ("RemoveContainer", container),
+            ("StopPodSandbox", pod),
+            ("RemovePodSandbox", pod),
+        ]
+
+    def begin(self, step: int) -> Any:
+        """Begin a step."""
+        method, fields = self.steps()[step]
+        return self._cri.begin(method, **{name: read() for name, read in fields.items()})
+
+    def finish(self, step: int) -> None:
+        """Do a step, or see that the interrupted call has done it."""
+        method, _ = self.steps()[step]
+        if method == "RunPodSandbox":
+            self.pod_id = self._listed_pod() or self.begin(step).result().pod_sandbox_id
+        elif method == "CreateContainer":
+            self.container_id = self._listed_container() or self.begin(step).result().container_id
+        elif method == "StartContainer" and self._state() != pb.CONTAINER_CREATED:
+            return
+        else:
+            self.begin(step).result()
+
+    def _listed_pod(self) -> str:
+        found = [pod for pod in self._cri.pods() if pod.metadata.uid == self.pod_config.metadata.uid]
+        assert len(found) <= 1
+        for pod in found:
+            assert pod.state == pb.SANDBOX_READY, "a half-made pod is listed"
+            assert Pod(self._cri, pod.id, self.pod_config).ip()
+        return found[0].id if found else ""
+
+    def _listed_container(self) -> str:
+        found = self._cri.containers(pod_sandbox_id=self.pod_id)
+        assert len(found) <= 1
+        return found[0].id if found else ""
+
+    def _state(self) -> int:
+        return int(self._cri("ContainerStatus", container_id=self.container_id).status.state)
+
+
+def repeat(step: Callable[[], None]) -> None:
+    """Repeat a step while the service finds its feet, as callers do; the last refusal is the failure."""
+    refusals: list[str] = []
+
+    def succeeds() -> bool:
+        try:
+            step()
+        except grpc.RpcError as error:
+            refusals.append(f"{error.code()}: {error.details()}")
+            return False
+        return True
+
+    try:
+        eventually(succeeds, bool, "success of the repeated call", 30)
+    except TimeoutError as error:
+        raise AssertionError(f"{error}: {refusals[-1]}") from None
+
+
+@pytest.mark.behaviour("GEN-12", "GEN-14", "GEN-15", "RUN-06", "RUN-07", "NET-13", "STP-04", "CRE-07", "IDM-12")
+@pytest.mark.timeout(400)
+def test_kill_at_any_step_leaves_nothing_and_the_repeat_succeeds(
+    own_docker_engine: DockerEngine, own_network: CniNetwork, start_server: StartServer
+) -> None:
+    server = start_server(own_docker_engine)
+    chance = random.Random(20)
+    with service_client(server) as cri:
+        life, step = Life(cri), 0
+        for _ in range(ROUNDS):
+            call = life.begin(step)
+            threading.Event().wait(chance.uniform(0.0, LONGEST_DELAY_SECONDS))
+            server.restart()
+            call.cancel()
+            repeat(lambda life=life, step=step: life.finish(step))
+            step += 1
+            if step == len(life.steps()):
+                life, step = Life(cri), 0
+        for pod in cri.pods():
+            Pod(cri, pod.id, life.pod_config).remove()
+        assert not cri.pods()
+        assert not cri.containers()
+        eventually(
+            lambda: traces(own_docker_engine, server, own_network),
+            lambda found: not any(found.values()),
+            "a clean host",
+        )
+
+
+@pytest.mark.behaviour("GEN-12", "GEN-08", "LCT-08", "CST-08", "LSB-09")
+def test_pods_go_on_over_a_crash_and_are_as_they_were(
+    own_docker_engine: DockerEngine, start_server: StartServer
+) -> None:
+    server = start_server(own_docker_engine)
+    with service_client(server) as cri:
+        pod = cri.run_pod(cri.pod_config(annotations={"a": "b"}))
+        running = pod.start(
+            "sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done", annotations={"c": "d"}
+        )
+        created, dead = pod.create(), pod.run("sh", "-c", "exit 3")
+        dying = pod.start("sh", "-c", "sleep 1; exit 4")
+        before = _views(pod, [running, created, dead])
+        server.kill()
+        threading.Event().wait(1.5)
+        server.start()
+        eventually(cri.pods, bool, "the pods")
+        assert _views(pod, [running, created, dead]) == before
+        status = dying.wait()
+        assert (status.exit_code, status.reason) == (4, "Error")
+        assert running.exec("echo", "alive").stdout == b"alive\n"
+        created.start()
+        running.stop()
+        numbers = [int(entry.content) for entry in running.log()]
+        assert numbers == list(range(1, len(numbers) + 1)), "log lines were lost or doubled"
+        pod.remove()
+
+
+def _views(pod: Pod, containers: Sequence[Container]) -> list[Any]:
+    cri = pod.cri
+    return [
+        pod.status(),
+        sorted(item.SerializeToString(deterministic=True) for item in cri.pods()),
+        *(container.status() for container in containers),
+        *(container.listed() for container in containers),
+    ]
+
+
+@pytest.mark.behaviour("NET-13", "GEN-12")
+def test_stop_by_sigterm_leaves_pods_alone_and_ends_well(
+    own_docker_engine: DockerEngine, start_server: StartServer
+) -> None:
+    server = start_server(own_docker_engine)
+    with service_client(server) as cri:
+        pod = cri.run_pod()
+        container = pod.start()
+        assert server.stop() == 0
+        server.start()
+        eventually(cri.pods, bool, "the pods")
+        assert container.status().state == pb.CONTAINER_RUNNING
+        assert pod.status().state == pb.SANDBOX_READY
+        pod.remove()

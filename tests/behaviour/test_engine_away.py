@@ -1,0 +1,165 @@
+"""The engine dies, hangs, restarts: reads go on, writes fail at once, recovery needs nobody."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import grpc
+import pytest
+
+from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
+from tests.behaviour.client import Container, Cri, Pod, eventually, host_pids, refused
+from tests.behaviour.conftest import OWN_SERVICE, service_client
+from tests.cri_server import CriServer
+from tests.engines import DockerEngine
+
+pytestmark = OWN_SERVICE
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.fixture
+def cri(own_docker_engine: DockerEngine, start_server: Callable[..., CriServer]) -> Iterator[Cri]:
+    """A client of a service whose engine the test may take away."""
+    with service_client(start_server(own_docker_engine)) as client:
+        yield client
+
+
+@pytest.fixture
+def pod(cri: Cri) -> Pod:
+    """A pod on that engine."""
+    return cri.run_pod()
+
+
+@pytest.fixture
+def container(pod: Pod) -> Container:
+    """A running container in it."""
+    return pod.start()
+
+
+def runtime_ready(cri: Cri) -> bool:
+    """Return the condition RuntimeReady; it must always come at once."""
+    conditions = cri("Status", deadline=2).status.conditions
+    return next(bool(item.status) for item in conditions if item.type == "RuntimeReady")
+
+
+def reads(cri: Cri, pod: Pod, container: Container) -> list[object]:
+    """Make the reads that kubelet makes; each must come at once."""
+    return [
+        cri("ListPodSandbox", deadline=2),
+        cri("ListContainers", deadline=2),
+        cri("PodSandboxStatus", pod_sandbox_id=pod.id, deadline=2).status,
+        cri("ContainerStatus", container_id=container.id, deadline=2).status,
+        cri("Version", deadline=2).runtime_name,
+    ]
+
+
+def writes_fail_at_once(cri: Cri, pod: Pod, container: Container, within: float) -> None:
+    """See that writes are refused as Unavailable, and quickly."""
+    for method, fields in (
+        ("RunPodSandbox", {"config": cri.pod_config()}),
+        ("CreateContainer", {"pod_sandbox_id": pod.id, "config": cri.container_config(), "sandbox_config": pod.config}),
+        ("StopContainer", {"container_id": container.id, "timeout": 1}),
+        ("RemoveContainer", {"container_id": container.id}),
+        ("StopPodSandbox", {"pod_sandbox_id": pod.id}),
+        ("ExecSync", {"container_id": container.id, "cmd": ["true"], "timeout": 5}),
+    ):
+        started = time.monotonic()
+        with refused(UNAVAILABLE):
+            cri(method, **fields)
+        assert time.monotonic() - started < within, method
+
+
+@pytest.mark.behaviour("STA-12", "STA-14", "LSB-09", "GEN-17", "GEN-12", "LOD-42")
+def test_dead_engine(cri: Cri, pod: Pod, container: Container, own_docker_engine: DockerEngine) -> None:
+    before = reads(cri, pod, container)
+    own_docker_engine.kill()
+    eventually(lambda: runtime_ready(cri), lambda ready: not ready, "RuntimeReady false", 15)
+    assert reads(cri, pod, container) == before
+    assert cri("ListContainerStats", deadline=5).stats
+    writes_fail_at_once(cri, pod, container, within=3)
+    assert reads(cri, pod, container) == before
+    own_docker_engine.start()
+    eventually(lambda: runtime_ready(cri), bool, "RuntimeReady true", 30)
+    assert reads(cri, pod, container) == before
+    assert container.exec("echo", "back").stdout == b"back\n"
+    assert pod.start().status().state == pb.CONTAINER_RUNNING
+    pod.remove()
+    cri.run_pod().remove()
+
+
+@pytest.mark.behaviour("STA-12", "STA-14", "LSB-09")
+def test_hanging_engine(cri: Cri, pod: Pod, container: Container, own_docker_engine: DockerEngine) -> None:
+    before = reads(cri, pod, container)
+    own_docker_engine.daemon.signal(signal.SIGSTOP)
+    try:
+        assert reads(cri, pod, container) == before
+        eventually(lambda: runtime_ready(cri), lambda ready: not ready, "RuntimeReady false", 40)
+        assert reads(cri, pod, container) == before
+        writes_fail_at_once(cri, pod, container, within=3)
+    finally:
+        own_docker_engine.daemon.signal(signal.SIGCONT)
+    eventually(lambda: runtime_ready(cri), bool, "RuntimeReady true", 30)
+    assert container.exec("echo", "back").stdout == b"back\n"
+    pod.remove()
+
+
+@pytest.mark.behaviour("LCT-08", "CST-08", "SBS-05", "RCR-20")
+def test_what_ended_while_the_engine_was_away_is_seen(
+    cri: Cri, pod: Pod, container: Container, own_docker_engine: DockerEngine
+) -> None:
+    other = cri.run_pod()
+    dying = pod.start("sh", "-c", "sleep 2; exit 5")
+    own_docker_engine.kill()
+    for pid in host_pids(other.id):
+        os.kill(pid, signal.SIGKILL)
+    threading.Event().wait(2.5)
+    own_docker_engine.start()
+    eventually(lambda: runtime_ready(cri), bool, "RuntimeReady true", 30)
+    status = dying.wait()
+    assert status.exit_code in (5, 255)
+    assert status.reason
+    assert status.finished_at
+    eventually(lambda: other.status().state, lambda state: state == pb.SANDBOX_NOTREADY, "NOTREADY")
+    assert container.status().state == pb.CONTAINER_RUNNING
+    other.remove()
+    pod.remove()
+
+
+@pytest.mark.behaviour("STA-12", "GEN-06")
+def test_service_starts_without_an_engine_and_takes_it_when_it_comes(
+    own_docker_engine: DockerEngine, start_server: Callable[..., CriServer]
+) -> None:
+    server = start_server(own_docker_engine)
+    with service_client(server) as cri:
+        pod = cri.run_pod()
+        server.stop()
+        own_docker_engine.stop()
+        server.start()
+        assert not runtime_ready(cri)
+        own_docker_engine.start()
+        eventually(lambda: runtime_ready(cri), bool, "RuntimeReady true", 30)
+        assert pod.status().state == pb.SANDBOX_READY
+        pod.remove()
+
+
+@pytest.mark.behaviour("LSB-08", "SBS-05", "LOD-43")
+def test_what_others_do_to_the_engine_is_seen(
+    cri: Cri, pod: Pod, container: Container, own_docker_engine: DockerEngine
+) -> None:
+    own_docker_engine.client.api.kill(container.id)
+    eventually(lambda: container.status().state, lambda state: state == pb.CONTAINER_EXITED, "EXITED", 5)
+    own_docker_engine.client.api.remove_container(container.id, force=True)
+    eventually(lambda: cri.containers(id=container.id), lambda found: not found, "its absence", 5)
+    own_docker_engine.client.api.remove_container(pod.id, force=True)
+    eventually(
+        lambda: cri.pods(id=pod.id, state=pb.PodSandboxStateValue(state=pb.SANDBOX_READY)),
+        lambda found: not found,
+        "its absence",
+        5,
+    )
+    pod.remove()
+    assert not cri.pods(id=pod.id)

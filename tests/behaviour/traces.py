@@ -1,0 +1,43 @@
+"""What a service and its pods leave on a host, found from the outside."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from cri_dockerd_py.daemon.instance import instance_name
+from cri_dockerd_py.network.netns import NetnsDir
+from tests.cni import CniNetwork
+from tests.cri_server import CriServer
+from tests.engines import DockerEngine
+
+
+def traces(engine: DockerEngine, server: CriServer, network: CniNetwork) -> dict[str, list[str]]:
+    """Return everything that is left of pods; all lists are empty when there are none."""
+    instance = instance_name(server.root_dir)
+    prefix = network.subnet.rpartition(".")[0] + "."
+    brif = Path(f"/sys/class/net/{network.bridge}/brif")
+    return {
+        "containers of the engine": [
+            f"{container['Names']} {container['State']}" for container in engine.client.api.containers(all=True)
+        ],
+        "network namespaces": NetnsDir(instance).names(),
+        "addresses": network.leases(),
+        "CNI results": sorted(path.name for path in network.cache_dir.glob("results/*")),
+        "ports of the bridge": sorted(path.name for path in brif.iterdir()) if brif.exists() else [],
+        "firewall rules": [line for line in _rules() if prefix in line],
+        "mounts": [
+            line.split()[4]
+            for line in Path("/proc/self/mountinfo").read_text().splitlines()
+            if f"{server.directory}/" in line or f"cri-{instance}-" in line
+        ],
+        "checkpoints": sorted(str(path) for path in (server.directory / "foreign").glob("**/sandbox/*")),
+    }
+
+
+def _rules() -> list[str]:
+    output = []
+    for table in ("nat", "filter"):
+        done = subprocess.run(["iptables-save", "-t", table], capture_output=True, text=True, check=True)
+        output += done.stdout.splitlines()
+    return output
