@@ -11,6 +11,7 @@ from pathlib import Path
 from cri_dockerd_py.backends.base import Engine
 from cri_dockerd_py.backends.docker.container_logs import ContainerLogs, DriverLogs, JsonFileLogs
 from cri_dockerd_py.backends.docker.engine import DockerOptions, connect
+from cri_dockerd_py.daemon.instance import log_driver_name
 from cri_dockerd_py.daemon.service_manager import ServiceManager
 from cri_dockerd_py.logs.counters import Counters
 from cri_dockerd_py.logs.driver import LogDriver
@@ -33,7 +34,7 @@ class DockerSide:
         logs: ContainerLogs = JsonFileLogs()
         if settings.container_log_format == "cri":
             self._driver = LogDriver(
-                settings.log_driver_name,
+                log_driver_name(settings),
                 state_dir=settings.state_dir / "logs",
                 inherited=manager.kept_log_fifos(),
                 keeper=manager,

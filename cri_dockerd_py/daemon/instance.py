@@ -5,9 +5,20 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from cri_dockerd_py.logs.driver import DEFAULT_NAME
+from cri_dockerd_py.settings import Settings
+
 _DIGITS = 8
 
 
 def instance_name(root_dir: Path) -> str:
     """Return a short name that is the same for every process with this root directory."""
     return hashlib.sha256(str(root_dir).encode()).hexdigest()[:_DIGITS]
+
+
+def log_driver_name(settings: Settings) -> str:
+    """Return the configured name, or one that no other instance on the node has."""
+    if settings.log_driver_name:
+        return settings.log_driver_name
+    is_default = settings.root_dir == Settings.model_fields["root_dir"].default
+    return DEFAULT_NAME if is_default else f"{DEFAULT_NAME}-{instance_name(settings.root_dir)}"

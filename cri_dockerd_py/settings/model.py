@@ -94,8 +94,10 @@ class Settings(BaseSettings):
     container_log_format: Literal["cri", "json-file"] = _setting(
         "cri", "cri: files that kubelet and log shippers read; json-file: the engine's own files and links to them"
     )
-    log_driver_name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)] = _setting(
-        "cri-dockerd-py", "the name under which Docker knows this service's log driver; differs between instances"
+    log_driver_name: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9._-]*)?$", max_length=64)] = _setting(
+        "",
+        "the name under which Docker knows this service's log driver; empty: cri-dockerd-py, and with another root_dir "
+        "than the default cri-dockerd-py- and a short hash of it",
     )
 
     streaming_bind_addr: BindAddress = _setting(
