@@ -27,7 +27,7 @@ _PING_WITHIN_S = 3.0
 _BODY_LIMIT_BYTES = 256 << 20
 _LINE_LIMIT_BYTES = 1 << 20
 _OK = frozenset({200, 201, 202, 204, 304})
-_LOST = (aiohttp.ClientError, OSError, EOFError, ValueError)
+_LOST = (aiohttp.ClientError, OSError, EOFError)
 _JSON_HEADERS = {"Content-Type": "application/json"}
 
 Params = Mapping[str, str]

@@ -12,17 +12,15 @@ from cri_dockerd_py.backends.docker import cgroup_files
 from cri_dockerd_py.backends.docker import labels as keys
 from cri_dockerd_py.backends.docker.client import DockerClient
 from cri_dockerd_py.backends.docker.container_config import container_config
-from cri_dockerd_py.backends.docker.container_logs import ContainerLogs
-from cri_dockerd_py.backends.docker.container_prepare import ContainerPreparation
-from cri_dockerd_py.backends.docker.convert import (
+from cri_dockerd_py.backends.docker.container_convert import (
     FindImage,
-    NotOursError,
     container_record,
-    docker_type,
     shown_image,
-    time_ns,
     writable_layer_path,
 )
+from cri_dockerd_py.backends.docker.container_logs import ContainerLogs
+from cri_dockerd_py.backends.docker.container_prepare import ContainerPreparation
+from cri_dockerd_py.backends.docker.convert import NotOursError, docker_type, time_ns
 from cri_dockerd_py.backends.docker.daemon_state import DaemonState
 from cri_dockerd_py.backends.docker.objects import DockerObjects
 from cri_dockerd_py.backends.docker.resources import check_unified, limit_fields

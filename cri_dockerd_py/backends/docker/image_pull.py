@@ -30,7 +30,9 @@ _UNREACHABLE = (
 )
 _ABSENT = ("manifest unknown", "not found", "no matching manifest")
 _UNAVAILABLE_CODES = frozenset({502, 503, 504})
-_UNPACKING = "Extracting"
+_DOWNLOADED = frozenset({"Extracting", "Pull complete", "Already exists", "Download complete", "Verifying Checksum"})
+_WAITING = ("Retrying in", "Waiting")
+_ABOUT_THE_IMAGE = ("Pulling from", "Digest:", "Status:")
 _HUB_ADDRESS = "https://index.docker.io/v1/"
 
 
@@ -38,49 +40,57 @@ async def pull(client: DockerClient, reference: ImageRef, auth: RegistryAuth | N
     """Fetch and unpack; cancelling closes the stream, which makes Docker stop."""
     params = {"fromImage": reference.familiar_repository, "tag": reference.digest or reference.tag}
     headers = {"X-Registry-Auth": auth_header(reference, auth)}
-    progress = _Progress()
+    progress = PullProgress()
     try:
-        async with client.stream("POST", "/images/create", params=params, headers=headers) as messages:
-            while (message := await _next(messages.__aiter__(), stall_s, progress)) is not None:
-                progress.take(message)
+        async with asyncio.timeout(stall_s or None) as watch:
+            async with client.stream("POST", "/images/create", params=params, headers=headers) as messages:
+                async for message in messages:
+                    if progress.take(message):
+                        watch.reschedule(_deadline(stall_s, progress))
+    except TimeoutError:
+        raise Unknown(
+            f"RegistryUnavailable: the pull of {reference} made no progress for {stall_s:g} s and was given up; "
+            f"see image_pull_progress_deadline"
+        ) from None
     except (Unavailable, NotFound, InvalidArgument):
         raise
     except CriError as error:
         raise pull_error(str(error), 0) from error
 
 
-async def _next(messages: Any, stall_s: float, progress: _Progress) -> dict[str, Any] | None:
-    """Return the next message, None at the end; unpacking may take as long as it likes (IMG-33)."""
-    try:
-        async with asyncio.timeout(stall_s if stall_s > 0 and not progress.unpacking else None):
-            message: dict[str, Any] | None = await anext(messages, None)
-            return message
-    except TimeoutError:
-        raise Unknown(
-            f"RegistryUnavailable: the pull made no progress for {stall_s:g} s and was given up; "
-            f"see image_pull_progress_deadline"
-        ) from None
+def _deadline(stall_s: float, progress: PullProgress) -> float | None:
+    """Unpacking may take as long as it likes (IMG-33)."""
+    if not stall_s or progress.unpacking:
+        return None
+    return asyncio.get_running_loop().time() + stall_s
 
 
-class _Progress:
+class PullProgress:
     """Follows the layers, and finds the error in the stream."""
 
     def __init__(self) -> None:
-        self._unpacking: set[str] = set()
+        self._layers: dict[str, tuple[str, int]] = {}
 
     @property
     def unpacking(self) -> bool:
-        return bool(self._unpacking)
+        """Whether all that is to be downloaded is here, and is being unpacked."""
+        states = [status for status, _ in self._layers.values()]
+        return bool(states) and all(status in _DOWNLOADED for status in states)
 
-    def take(self, message: Mapping[str, Any]) -> None:
+    def take(self, message: Mapping[str, Any]) -> bool:
+        """Return whether the message tells of progress, rather than of waiting or trying again."""
         detail = message.get("errorDetail") or {}
         if detail or "error" in message:
             raise pull_error(str(detail.get("message") or message.get("error")), int(detail.get("code") or 0))
-        layer = str(message.get("id") or "")
-        if message.get("status") == _UNPACKING:
-            self._unpacking.add(layer)
-        else:
-            self._unpacking.discard(layer)
+        layer, status = str(message.get("id") or ""), str(message.get("status") or "")
+        if status.startswith(_WAITING):
+            return False
+        if not layer or status.startswith(_ABOUT_THE_IMAGE):
+            return True
+        state = (status, int((message.get("progressDetail") or {}).get("current") or 0))
+        changed = self._layers.get(layer) != state
+        self._layers[layer] = state
+        return changed
 
 
 def pull_error(text: str, code: int) -> CriError:

@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 from cri_dockerd_py.backends.base import CreatedSandbox, SandboxRuntime, StartedProcess
 from cri_dockerd_py.backends.docker import labels as keys
 from cri_dockerd_py.backends.docker.checkpoint import CheckpointFiles, checkpoint_of
-from cri_dockerd_py.backends.docker.convert import NotOursError, docker_type, sandbox_record, time_ns
+from cri_dockerd_py.backends.docker.convert import NotOursError, docker_type, time_ns
 from cri_dockerd_py.backends.docker.daemon_state import DaemonState
 from cri_dockerd_py.backends.docker.image_volumes import ImageVolumes
 from cri_dockerd_py.backends.docker.objects import DockerObjects
 from cri_dockerd_py.backends.docker.pause import PauseImage
 from cri_dockerd_py.backends.docker.sandbox_config import sandbox_config
+from cri_dockerd_py.backends.docker.sandbox_convert import sandbox_record
 from cri_dockerd_py.errors import NotFound, Unavailable, Unknown
 from cri_dockerd_py.model.names import sandbox_name
 from cri_dockerd_py.model.sandbox import DnsConfig, SandboxRecord, SandboxSpec

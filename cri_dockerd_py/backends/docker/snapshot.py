@@ -14,12 +14,15 @@ from cri_dockerd_py.backends.base import EngineSnapshot
 from cri_dockerd_py.backends.docker import labels as keys
 from cri_dockerd_py.backends.docker.checkpoint import CheckpointFiles
 from cri_dockerd_py.backends.docker.client import DockerClient
-from cri_dockerd_py.backends.docker.convert import NotOursError, container_record, docker_type, sandbox_record
+from cri_dockerd_py.backends.docker.container_convert import container_record
+from cri_dockerd_py.backends.docker.convert import NotOursError, docker_type
 from cri_dockerd_py.backends.docker.daemon_state import DaemonState
 from cri_dockerd_py.backends.docker.facts import DaemonFacts
 from cri_dockerd_py.backends.docker.image_volumes import ImageVolumes
 from cri_dockerd_py.backends.docker.images import DockerImages
+from cri_dockerd_py.backends.docker.marks import Marks
 from cri_dockerd_py.backends.docker.objects import DockerObjects
+from cri_dockerd_py.backends.docker.sandbox_convert import sandbox_record
 from cri_dockerd_py.errors import CriError, Unavailable
 from cri_dockerd_py.model.container import ContainerRecord
 from cri_dockerd_py.model.sandbox import PodMetadata, SandboxRecord, SandboxSpec, SandboxState
@@ -52,6 +55,7 @@ class DockerSnapshots:
         images: DockerImages,
         checkpoints: CheckpointFiles,
         volumes: ImageVolumes,
+        marks: Marks,
         engine_name: str,
     ) -> None:
         self._client = client
@@ -60,6 +64,7 @@ class DockerSnapshots:
         self._images = images
         self._checkpoints = checkpoints
         self._volumes = volumes
+        self._marks = marks
         self._engine_name = engine_name
         self._seen: dict[str, _Seen] = {}
         self._slots = asyncio.Semaphore(_INSPECTS_AT_ONCE)
@@ -84,7 +89,8 @@ class DockerSnapshots:
         containers = [seen.record for seen in records if seen and isinstance(seen.record, ContainerRecord)]
         listed = {str(entry.get("Id")) for entry in entries if isinstance(entry, dict)}
         sandboxes = [*_with_log_directories(sandboxes, containers), *await self._lost(checkpointed - listed)]
-        await self._volumes.release_all_but({sandbox.id for sandbox in sandboxes})
+        # What this process has made since the list was taken is not in it.
+        await self._volumes.release_all_but({sandbox.id for sandbox in sandboxes} | self._marks.made)
         return EngineSnapshot(facts.engine_info(self._engine_name), tuple(sandboxes), tuple(containers), tuple(images))
 
     async def _record(self, entry: object, facts: DaemonFacts) -> _Seen | None:
