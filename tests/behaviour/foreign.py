@@ -98,7 +98,7 @@ class ForeignPod:
             "Hostname": "web-0",
             "Image": BUSYBOX,
             "Cmd": ["sleep", "2147483647"],
-            "ExposedPorts": dict.fromkeys(ports, {}),
+            "ExposedPorts": {key: {} for key in ports},
             "Labels": {**self._all_labels(), TYPE: "podsandbox", "io.kubernetes.container.name": "POD"},
             "HostConfig": {
                 "IpcMode": "shareable",

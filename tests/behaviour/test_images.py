@@ -171,7 +171,7 @@ def test_moved_tag_moves_and_the_old_image_stays(
     assert not {old.id, new_id} & set(listed(cri))
 
 
-@pytest.mark.behaviour("IMG-06", "IMG-16")
+@pytest.mark.behaviour("IMG-06")
 @pytest.mark.parametrize("name", ["not a reference!", "UPPER/case", "a/b:", "x" * 300])
 @pytest.mark.differs_from_containerd("2.1 takes it for absent")
 def test_unparsable_reference_is_refused(cri: Cri, name: str) -> None:
