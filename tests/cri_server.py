@@ -16,7 +16,7 @@ from cri_dockerd_py._generated.runtime_v1 import api_pb2 as cri
 from cri_dockerd_py._generated.runtime_v1 import api_pb2_grpc as cri_grpc
 from tests.cni import PLUGIN_DIRECTORIES, CniNetwork
 from tests.images import BUSYBOX
-from tests.processes import Daemon, erase, private_directory, wait_until
+from tests.processes import PLUGIN_SOCKETS, Daemon, erase, private_directory, wait_until
 
 PROGRAM = Path(sys.executable).parent / "cri-dockerd-py"
 CALL_TIMEOUT_SECONDS = 60.0
@@ -32,6 +32,7 @@ class CriServer:
         self.root_dir = self.directory / "root"
         self.state_dir = self.directory / "state"
         self.log_dir = self.directory / "logs"
+        self.log_driver = self.directory.name
         self.network = network
         options = {
             "container-runtime-endpoint": f"unix://{self.socket}",
@@ -43,6 +44,7 @@ class CriServer:
             "cni-bin-dir": ",".join(PLUGIN_DIRECTORIES),
             "cni-cache-dir": network.cache_dir,
             "cri-dockerd-root-directory": self.directory / "foreign",
+            "log-driver-name": self.log_driver,
             "config": self.directory / "config.toml",
             "log-level": "debug",
         }
@@ -74,6 +76,7 @@ class CriServer:
     def close(self) -> None:
         """Stop the service and remove its directories."""
         self.stop()
+        (PLUGIN_SOCKETS / f"{self.log_driver}.sock").unlink(missing_ok=True)
         erase(self.directory)
 
     def _answers(self) -> bool:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 PREFIX = "cdp-"
+# Docker looks for the log drivers of the services under test there, whatever its own directories are.
+PLUGIN_SOCKETS = Path("/run/docker/plugins")
 START_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 20.0
 _serial = itertools.count()
@@ -126,9 +128,16 @@ def erase(directory: Path) -> None:
 def erase_abandoned() -> None:
     """Erase the directories of test runs that ended without doing so."""
     for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}[0-9]*-*"):
-        owner = directory.name.removeprefix(PREFIX).split("-")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+        if _is_abandoned(directory):
             erase(directory)
+    for plugin_socket in PLUGIN_SOCKETS.glob(f"{PREFIX}[0-9]*-*.sock"):
+        if _is_abandoned(plugin_socket):
+            plugin_socket.unlink(missing_ok=True)
+
+
+def _is_abandoned(path: Path) -> bool:
+    owner = path.name.removeprefix(PREFIX).split("-")[0]
+    return owner.isdigit() and not Path(f"/proc/{owner}").exists()
 
 
 def _belongs(process: Path, directory: Path) -> bool:
