@@ -8,15 +8,17 @@ more hop each way for that; a service that is not started by its socket does wit
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import os
 import socket
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 
 from cri_dockerd_py.errors import FailedPrecondition, InvalidArgument
 
 _FIRST_DESCRIPTOR = 3  # systemd's SD_LISTEN_FDS_START
-_CHUNK_BYTES = 256 * 1024
+_PAUSE_S = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 def inherited_listener(endpoint: str, environment: Mapping[str, str]) -> socket.socket:
@@ -57,52 +59,103 @@ def _unix_listener(descriptor: int) -> socket.socket | None:
 
 
 class Relay:
-    """Passes connections of a listener on to a unix socket; owns its tasks."""
+    """Passes connections of a listener on to a unix socket; owns its tasks and connections."""
 
     def __init__(self, listener: socket.socket, target: str) -> None:
         self._listener = listener
         self._target = target
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._accepting: asyncio.Task[None] | None = None
+        self._ends: set[_End] = set()
 
     def start(self) -> None:
         """Begin to accept."""
         self._listener.setblocking(False)
-        self._own(self._accept(), "relay accept")
+        self._accepting = asyncio.get_running_loop().create_task(self._accept(), name="relay of an inherited socket")
 
     async def stop(self) -> None:
-        """Stop accepting and end all connections; the listener stays systemd's."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Stop accepting and end all connections; the listening socket stays systemd's."""
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.wait((self._accepting,))
+        for end in self._ends:
+            end.close()
         self._listener.close()
-
-    def _own(self, work: Coroutine[None, None, None], name: str) -> None:
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            connection, _ = await loop.sock_accept(self._listener)
-            self._own(self._pass_on(connection), "relay connection")
+            try:
+                connection, _ = await loop.sock_accept(self._listener)
+                await self._pass_on(connection)
+            except OSError as error:
+                _log.warning("cannot pass on a connection: %s", error)
+                await asyncio.sleep(_PAUSE_S)
 
     async def _pass_on(self, connection: socket.socket) -> None:
+        """Join the connection with one of our own to the server, which is in this process and accepts at once."""
         loop = asyncio.get_running_loop()
-        with connection, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
-            server.setblocking(False)
-            with contextlib.suppress(OSError):
-                await loop.sock_connect(server, self._target)
-                async with asyncio.TaskGroup() as both:
-                    both.create_task(_copy(connection, server))
-                    both.create_task(_copy(server, connection))
+        client, server = _End(self._ends), _End(self._ends)
+        client.other, server.other = server, client
+        try:
+            await loop.create_unix_connection(lambda: server, self._target)
+            await loop.connect_accepted_socket(lambda: client, connection)
+        except OSError:
+            connection.close()
+            server.close()
+            raise
 
 
-async def _copy(source: socket.socket, destination: socket.socket) -> None:
-    """Copy until the source ends, then say so to the destination; a broken connection is an end."""
-    loop = asyncio.get_running_loop()
-    with contextlib.suppress(OSError):
-        while chunk := await loop.sock_recv(source, _CHUNK_BYTES):
-            await loop.sock_sendall(destination, chunk)
-    with contextlib.suppress(OSError):
-        destination.shutdown(socket.SHUT_WR)
+class _End(asyncio.Protocol):
+    """One end of a relayed connection: what comes in here goes out at the other one, and no faster."""
+
+    other: _End
+
+    def __init__(self, ends: set[_End]) -> None:
+        self._ends = ends
+        self._transport: asyncio.Transport | None = None
+        self._ended = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the other end before reading."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._ends.add(self)
+        if self.other._transport is None:
+            transport.pause_reading()
+        else:
+            self.other._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Pass data on."""
+        if self.other._transport is not None:
+            self.other._transport.write(data)
+
+    def eof_received(self) -> bool:
+        """Pass the end of this direction on; close when the other direction has ended too."""
+        self._ended = True
+        if self.other._ended:
+            self.close()
+        elif self.other._transport is not None:
+            self.other._transport.write_eof()
+        return True
+
+    def pause_writing(self) -> None:
+        """Read no more at the other end while this one is full."""
+        if self.other._transport is not None:
+            self.other._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on reading at the other end."""
+        if self.other._transport is not None:
+            self.other._transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the other end as well, after what it still has to write."""
+        self._ends.discard(self)
+        if self.other._transport is not None:
+            self.other._transport.close()
+
+    def close(self) -> None:
+        """End this end, after what it still has to write; the other one follows."""
+        if self._transport is not None:
+            self._transport.close()

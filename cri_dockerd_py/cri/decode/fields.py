@@ -28,7 +28,7 @@ EnumT = TypeVar("EnumT", bound=IntEnum)
 def shown(value: object) -> str:
     """Return a value as it may stand in a message: printable ASCII, and not too long."""
     if isinstance(value, str) and len(value) > _SHOWN_CHARACTERS:
-        return f"{ascii(value[:_SHOWN_CHARACTERS])}… ({len(value)} characters)"
+        return f"{value[:_SHOWN_CHARACTERS]!a}… ({len(value)} characters)"
     return ascii(value)
 
 
