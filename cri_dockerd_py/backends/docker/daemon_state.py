@@ -7,6 +7,7 @@ import logging
 
 from cri_dockerd_py.backends.docker.client import DockerClient
 from cri_dockerd_py.backends.docker.facts import DaemonFacts, read_facts
+from cri_dockerd_py.errors import Unavailable
 
 _LOG = logging.getLogger(__name__)
 _CAP_SYS_RESOURCE = 1 << 24
@@ -36,7 +37,11 @@ class DaemonState:
 
     async def _read(self) -> DaemonFacts:
         first = self._facts is None
-        facts = read_facts(await self._client.get("/info"), self._client.api)
+        info = await self._client.get("/info")
+        try:
+            facts = read_facts(info, self._client.api)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise Unavailable(f"Docker's description of itself makes no sense: {error!r}") from error
         if first or facts.version != (self._facts.version if self._facts else ""):
             pid = await self._client.daemon_pid()
             self.least_oom_score_adj = await asyncio.to_thread(least_oom_score_adj, pid)
