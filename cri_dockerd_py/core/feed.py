@@ -33,6 +33,9 @@ _LOG = logging.getLogger(__name__)
 _PING_EVERY_S = 5.0
 _RETRY_RESYNC_S = 2.0
 _IMAGES_SETTLE_S = 0.5
+#: A sandbox that another program starts gets its address a little later; it is not listed before (NET-11).
+_FOREIGN_NETWORK_TRIES = 120
+_FOREIGN_NETWORK_PAUSE_S = 0.5
 
 
 class Feed:
@@ -155,11 +158,17 @@ class Feed:
             if not self._identities.container_in_making(container.sandbox_id, container.spec.metadata):
                 self._inventory.put_container(container)
             return
-        sandbox = await self._engine.sandboxes.inspect(object_id)
-        if sandbox is None or self._identities.sandbox_in_making(sandbox.spec.metadata):
-            return
-        if sandbox.state is SandboxState.READY:
-            self._inventory.put_sandbox(self._recovery.completed_sandbox(sandbox, None))
+        for _ in range(_FOREIGN_NETWORK_TRIES):
+            sandbox = await self._engine.sandboxes.inspect(object_id)
+            if sandbox is None or self._identities.sandbox_in_making(sandbox.spec.metadata):
+                return
+            if sandbox.state is not SandboxState.READY:
+                return
+            complete = self._recovery.completed_sandbox(sandbox, None)
+            if complete.state is SandboxState.READY:
+                self._inventory.put_sandbox(complete)
+                return
+            await asyncio.sleep(_FOREIGN_NETWORK_PAUSE_S)
 
     async def _refresh_images(self) -> None:
         await asyncio.sleep(_IMAGES_SETTLE_S)
