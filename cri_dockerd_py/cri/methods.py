@@ -21,13 +21,13 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from cri_dockerd_py.cri.status_codes import Failure, failure, one_line, with_causes
+from cri_dockerd_py.cri.status_codes import Failure, failure, with_causes
 from cri_dockerd_py.errors import InvalidArgument, ResourceExhausted, Unavailable
 
 #: What callers accept in one message (GEN-03).
 MESSAGE_LIMIT_BYTES = 16 << 20
 
-#: Set while a call that may wait is served, so that lines of the log can be told apart.
+#: Set while a call is served, for the lines of the log that belong to it.
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 
 _log = logging.getLogger(__name__)
@@ -194,10 +194,9 @@ def _waiting(parse: Parser, method: Callable[[Any], Awaitable[Reply]]) -> Handle
 
 
 def _explain(error: Exception, name: str, duration_s: float) -> Failure:
-    """Return what to answer, and write the one line that a failed call gets in the log."""
-    request_id = REQUEST_ID.get()
-    refused = failure(error, name, request_id)
-    message = f"{name} failed after {duration_s * 1e3:.1f} ms: {refused.code.name}: {with_causes(error)} [{request_id}]"
+    """Return what to answer, and write the one line that a failed call gets in the log (which shows REQUEST_ID)."""
+    refused = failure(error, name, REQUEST_ID.get())
+    message = f"{name} failed after {duration_s * 1e3:.1f} ms: {refused.code.name}: {with_causes(error)}"
     if refused.unforeseen:
         _log.error(message, exc_info=error)
     else:
@@ -214,7 +213,7 @@ def _parser(descriptor: MethodDescriptor) -> Parser:
             return parse_message(raw)
         except DecodeError as error:
             raise InvalidArgument(
-                f"the request is no valid {kind.DESCRIPTOR.name} ({one_line(str(error))}): "
+                f"the request is no valid {kind.DESCRIPTOR.name}: "
                 "check that the client speaks CRI v1 and sends text as UTF-8"
             ) from error
 
