@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cri_dockerd_py.backends.base import Engine
 from cri_dockerd_py.core.containers import Containers
@@ -18,6 +18,7 @@ from cri_dockerd_py.core.images import Images
 from cri_dockerd_py.core.inventory import Inventory
 from cri_dockerd_py.core.jobs import Jobs
 from cri_dockerd_py.core.node_status import NodeStatus
+from cri_dockerd_py.core.observers import CoreObservers
 from cri_dockerd_py.core.pod_attachments import PodAttachments
 from cri_dockerd_py.core.recovery import Recovery
 from cri_dockerd_py.core.sandboxes import Sandboxes
@@ -37,6 +38,7 @@ class CoreSettings:
     exec_drain_timeout_s: float
     resync_interval_s: float
     effective: Callable[[], Mapping[str, object]]
+    observers: CoreObservers = field(default_factory=CoreObservers)
 
 
 class Core:
@@ -53,7 +55,7 @@ class Core:
         self.status = NodeStatus(settings.runtime_name, self.health, network, settings.effective)
         self.attachments = PodAttachments(network, netns, records)
         identities = Identities(self.inventory)
-        self.images = Images(engine, self.health, self.inventory, self._jobs, self.status)
+        self.images = Images(engine, self.health, self.inventory, self._jobs, self.status, settings.observers)
         self.sandboxes = Sandboxes(
             engine,
             self.health,
@@ -80,6 +82,7 @@ class Core:
             records,
             self._jobs,
             settings.resync_interval_s,
+            settings.observers,
         )
 
     async def restore(self) -> None:

@@ -23,6 +23,7 @@ from cri_dockerd_py.core.identities import Identities
 from cri_dockerd_py.core.images import Images
 from cri_dockerd_py.core.inventory import Inventory
 from cri_dockerd_py.core.jobs import Jobs
+from cri_dockerd_py.core.observers import CoreObservers
 from cri_dockerd_py.core.recovery import Recovery
 from cri_dockerd_py.errors import CriError
 from cri_dockerd_py.model.container import ContainerState
@@ -52,6 +53,7 @@ class Feed:
         records: Records,
         jobs: Jobs,
         resync_every_s: float,
+        observers: CoreObservers,
     ) -> None:
         self._engine = engine
         self._health = health
@@ -62,7 +64,7 @@ class Feed:
         self._records = records
         self._jobs = jobs
         self._resync_every_s = resync_every_s
-        self.last_event_lag_s = 0.0
+        self._observers = observers
 
     async def follow(self) -> None:
         """Apply events as they come."""
@@ -96,6 +98,7 @@ class Feed:
             case Connected():
                 self._jobs.spawn("resync", self._resync_until_done)
             case Disconnected():
+                self._observers.event_gap()
                 self._health.down(event.reason)
             case ProcessStarted():
                 self._started(event)
@@ -116,7 +119,7 @@ class Feed:
 
     async def _try_resync(self) -> bool:
         try:
-            await self._recovery.resync()
+            self._observers.resync(await self._recovery.resync())
             await self._images.refresh_filesystems()
         except CriError as error:
             self._health.down(str(error))
@@ -137,7 +140,7 @@ class Feed:
             self._jobs.spawn(("inspect", object_id), lambda: self._appeared(object_id))
 
     async def _exited(self, event: ProcessExited) -> None:
-        self.last_event_lag_s = max(0.0, (time.time_ns() - event.at_ns) / 1e9)
+        self._observers.event_lag(max(0.0, (time.time_ns() - event.at_ns) / 1e9))
         sandbox = self._inventory.sandboxes.get(event.id)
         if sandbox is not None:
             self._inventory.put_sandbox(replace(sandbox, state=SandboxState.NOTREADY, pid=0))

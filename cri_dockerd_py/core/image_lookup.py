@@ -8,7 +8,6 @@ from cri_dockerd_py.errors import InvalidArgument
 from cri_dockerd_py.model.image import ImageRecord
 from cri_dockerd_py.model.image_ref import id_prefix, normalize_reference
 
-
 #: What an engine's image_ref in a container's status may begin with; people paste it into other calls.
 _STATUS_PREFIXES = ("docker-pullable://", "docker://")
 

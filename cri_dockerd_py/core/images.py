@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,6 +13,7 @@ from cri_dockerd_py.core.health import EngineHealth
 from cri_dockerd_py.core.inventory import Inventory
 from cri_dockerd_py.core.jobs import Jobs
 from cri_dockerd_py.core.node_status import NodeStatus
+from cri_dockerd_py.core.observers import CoreObservers
 from cri_dockerd_py.errors import InvalidArgument, NotFound, Unavailable
 from cri_dockerd_py.model.container import ImageSpec, Mount
 from cri_dockerd_py.model.image import FilesystemUsage, ImageRecord, RegistryAuth
@@ -25,13 +27,20 @@ class Images:
     """The image verbs of CRI."""
 
     def __init__(
-        self, engine: Engine, health: EngineHealth, inventory: Inventory, jobs: Jobs, status: NodeStatus
+        self,
+        engine: Engine,
+        health: EngineHealth,
+        inventory: Inventory,
+        jobs: Jobs,
+        status: NodeStatus,
+        observers: CoreObservers,
     ) -> None:
         self._engine = engine
         self._health = health
         self._inventory = inventory
         self._jobs = jobs
         self._status = status
+        self._observers = observers
         self._filesystems: Filesystems | None = None
 
     async def pull(self, spec: ImageSpec, auth: RegistryAuth | None, sandbox: SandboxSpec | None) -> str:
@@ -40,8 +49,18 @@ class Images:
         self._health.require()
         if spec.runtime_handler and spec.runtime_handler not in (h.name for h in self._status.handlers()):
             raise InvalidArgument(f"no runtime handler {spec.runtime_handler!r} is configured on {self._engine.name}")
-        image_id = await self._health.guard(self._engine.images.pull(reference, auth))
+        image_id = await self._pull(reference, auth)
         await self.refresh_one(image_id)
+        return image_id
+
+    async def _pull(self, reference: str, auth: RegistryAuth | None) -> str:
+        began_s = time.monotonic()
+        succeeded = False
+        try:
+            image_id = await self._health.guard(self._engine.images.pull(reference, auth))
+            succeeded = True
+        finally:
+            self._observers.pull(time.monotonic() - began_s, succeeded)
         return image_id
 
     async def refresh_one(self, image_id: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping
 
 from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxSpec
 from cri_dockerd_py.network.netns import NetnsDir
 from cri_dockerd_py.network.pod_network import PodNetwork
 from cri_dockerd_py.network.pod_request import PodNetworkRequest
 from cri_dockerd_py.store.records import Attachment, Records
+
+_LOG = logging.getLogger(__name__)
 
 
 class PodAttachments:
@@ -62,6 +65,11 @@ class PodAttachments:
         await self._netns.remove(sandbox_id)
         await self._records.detach(sandbox_id)
         self._held.pop(sandbox_id, None)
+
+    async def sweep(self, live_ids: Collection[str]) -> None:
+        """Remove namespaces of ours that belong to nothing, which only a crash at the wrong moment leaves."""
+        for sandbox_id in await self._network.sweep({*live_ids, *self._held}):
+            _LOG.info("removed the network namespace of sandbox %s, which is gone", sandbox_id)
 
     @staticmethod
     def _live_netns(attachment: Attachment | None, record: SandboxRecord | None) -> str | None:

@@ -34,7 +34,7 @@ _STEP_WITHIN_S = 60.0
 
 
 class Recovery:
-    """Reconciles; `drift` counts what a resync had to correct, which events should have told."""
+    """Reconciles; safe to repeat at any time, one at a time."""
 
     def __init__(
         self,
@@ -51,10 +51,9 @@ class Recovery:
         self._attachments = attachments
         self._records = records
         self._status = status
-        self.drift = 0
 
-    async def resync(self) -> None:
-        """Read the engine's whole state and put what differs from memory."""
+    async def resync(self) -> int:
+        """Read the engine's whole state and put what differs from memory; return the number of unnoticed changes."""
         generation = self._inventory.generation
         stored = await self._records.load()
         await self._take_back_unfinished(stored)
@@ -64,12 +63,12 @@ class Recovery:
         self._put_sandboxes(snapshot, stored, generation)
         self._put_containers(snapshot, stored, generation)
         self._inventory.put_images(snapshot.images)
-        if self._inventory.known:
-            self.drift += self._inventory.generation - before
+        drift = self._inventory.generation - before if self._inventory.known else 0
         self._inventory.known = True
         self._inventory.forget_changes(generation)
         await self._forget_lost_containers(snapshot, stored, generation)
         await self._release_orphans()
+        return drift
 
     # --- what was begun
 
@@ -187,6 +186,7 @@ class Recovery:
 
     async def _release_orphans(self) -> None:
         """Release the network of sandboxes that nobody will stop any more, because they are listed nowhere."""
+        await self._attachments.sweep(self._inventory.sandboxes)
         for sandbox_id in list(self._attachments.held):
             attachment = self._attachments.held.get(sandbox_id)
             if attachment is None or sandbox_id in self._inventory.sandboxes:

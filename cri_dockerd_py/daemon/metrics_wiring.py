@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from cri_dockerd_py.core.assembly import Core
+from cri_dockerd_py.core.observers import CoreObservers
 from cri_dockerd_py.logs.counters import Counters
 from cri_dockerd_py.metrics.registry import ServiceMetrics
 
@@ -25,6 +26,22 @@ class MetricsWiring:
     def cni_call(self, plugin: str, command: str, seconds: float, ok: bool) -> None:
         """Count a run of a CNI plugin."""
         self._metrics.cni_calls.series(plugin, command).observe(seconds, "OK" if ok else "error")
+
+    def core_observers(self) -> CoreObservers:
+        """Return what core tells of events, comparisons and pulls."""
+        name, metrics = self._engine_name, self._metrics
+        resyncs, drift = metrics.resyncs.labels(name), metrics.resync_drift.labels(name, "any")
+
+        def resynced(changes: int) -> None:
+            resyncs.inc()
+            drift.inc(changes)
+
+        return CoreObservers(
+            event_lag=metrics.event_lag.labels(name).observe,
+            event_gap=metrics.event_gaps.labels(name).inc,
+            resync=resynced,
+            pull=lambda seconds, ok: metrics.image_pulls.series(name).observe(seconds, "OK" if ok else "error"),
+        )
 
     def join(self, core: Core, log_counters: Counters | None) -> None:
         """Let a scrape read inventory sizes, health and log figures."""

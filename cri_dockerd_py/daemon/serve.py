@@ -77,7 +77,7 @@ async def _running(settings: Settings, manager: ServiceManager) -> AsyncIterator
         netns = NetnsDir(instance_name(settings.root_dir))
         network = _network(settings, netns, wiring)
         await network.start()
-        core = Core(docker.engine, network, netns, Records(database), _core_settings(settings))
+        core = Core(docker.engine, network, netns, Records(database), _core_settings(settings, wiring))
         await core.restore()
         stack.push_async_callback(core.close)
         wiring.join(core, docker.log_counters)
@@ -151,12 +151,13 @@ def _network(settings: Settings, netns: NetnsDir, wiring: MetricsWiring) -> PodN
     return network
 
 
-def _core_settings(settings: Settings) -> CoreSettings:
+def _core_settings(settings: Settings, wiring: MetricsWiring) -> CoreSettings:
     return CoreSettings(
         runtime_name=settings.runtime_name,
         exec_drain_timeout_s=settings.exec_drain_timeout,
         resync_interval_s=settings.resync_interval,
         effective=lambda: {**settings.model_dump(mode="json"), "stateDir": str(settings.state_dir)},
+        observers=wiring.core_observers(),
     )
 
 
