@@ -119,10 +119,10 @@ class Methods:
             calls.begin()
             try:
                 return await run(raw, context)
-            except asyncio.CancelledError:
-                code = _CANCELLED
-                raise
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if _is_callers_wish(error):
+                    code = _CANCELLED
+                    raise
                 refused = _explain(error, name, time.perf_counter() - began)
                 code = refused.code.name
                 await context.abort(refused.code, refused.details)
@@ -193,7 +193,13 @@ def _waiting(parse: Parser, method: Callable[[Any], Awaitable[Reply]]) -> Handle
     return run
 
 
-def _explain(error: Exception, name: str, duration_s: float) -> Failure:
+def _is_callers_wish(error: BaseException) -> bool:
+    """Whether this is the cancellation of the call, and not of something inside that the call waited for."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def _explain(error: BaseException, name: str, duration_s: float) -> Failure:
     """Return what to answer, and write the one line that a failed call gets in the log (which shows REQUEST_ID)."""
     refused = failure(error, name, REQUEST_ID.get())
     message = f"{name} failed after {duration_s * 1e3:.1f} ms: {refused.code.name}: {with_causes(error)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ _CODES: dict[type[errors.CriError], grpc.StatusCode] = {
 #: A status text is percent-encoded into one header, for which clients reserve 8 KiB.
 _DETAILS_LIMIT_BYTES = 6 * 1024
 _CUT = " … (cut; the service's log has all of it)"
+_GIVEN_UP = "the service gave the operation up, as it does when it stops; try again"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")
 
 
@@ -38,7 +40,12 @@ class Failure:
 
 
 def failure(error: BaseException, method: str, request_id: str) -> Failure:
-    """Return what to answer for an error; what is not a CriError is a fault of ours and stays in the log."""
+    """Return what to answer for an error; what is not a CriError is a fault of ours and stays in the log.
+
+    A cancellation inside has to be answered, too: grpc would leave the caller waiting.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        return Failure(grpc.StatusCode.UNAVAILABLE, _GIVEN_UP)
     known = _cri_error(error)
     if known is None:
         details = f"internal error in {method}; the service's log tells more under {request_id}"

@@ -127,6 +127,13 @@ async def test_cancellation_reaches_core(edge: Edge, calls: CallBook) -> None:
     assert not edge.node.inventory.sandboxes
 
 
+async def test_work_that_is_given_up_inside_has_an_answer(edge: Edge, calls: CallBook) -> None:
+    seen = await refusal(edge, asyncio.CancelledError())
+
+    assert seen.code() is grpc.StatusCode.UNAVAILABLE
+    assert calls.by_method["StopPodSandbox"].codes == ["UNAVAILABLE"]
+
+
 async def test_a_deadline_cancels_too(edge: Edge) -> None:
     edge.node.gate.open.clear()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
