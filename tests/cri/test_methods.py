@@ -198,20 +198,35 @@ async def test_nothing_is_listed_before_it_is_known(edge: Edge) -> None:
         assert await call.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_slow_subscriber_is_told_so(edge: Edge) -> None:
+async def test_a_slow_subscriber_is_told_so(edge: Edge, calls: CallBook) -> None:
     stream = edge.runtime.GetContainerEvents(cri.GetEventsRequest())
-    while not edge.node.events._subscribers:
+    while not calls.by_method["GetContainerEvents"].in_flight:
         await edge.runtime.Version(cri.VersionRequest())
     annotations = {"note": "x" * (100 << 10)}  # the client reads nothing, so the stream's window fills
     pod_id = await edge.run_pod(annotations=annotations)
     spec = ContainerSpec(ContainerMetadata("app"), ImageSpec("busybox"))
-    while edge.node.events._subscribers:
-        for _ in range(200):
-            container_id = await edge.node.containers.create(pod_id, spec)
-            await edge.node.containers.remove(container_id)
-        await asyncio.sleep(0)
+    for _ in range(2500):
+        container_id = await edge.node.containers.create(pod_id, spec)
+        await edge.node.containers.remove(container_id)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         async for _ in stream:
             pass
 
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_client_that_leaves_a_stream_is_no_fault(
+    edge: Edge, calls: CallBook, caplog: pytest.LogCaptureFixture
+) -> None:
+    for index in range(40):
+        await edge.run_pod(f"pod-{index}", annotations={"note": "x" * (255 << 10)})
+    for reads in (0, 1, 2, 5) * 5:
+        stream = edge.runtime.StreamPodSandboxes(cri.StreamPodSandboxesRequest())
+        for _ in range(reads):
+            await stream.read()
+        stream.cancel()
+    async with asyncio.timeout(10):
+        while calls.by_method["StreamPodSandboxes"].in_flight:
+            await edge.runtime.Version(cri.VersionRequest())
+
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]

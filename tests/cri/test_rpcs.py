@@ -11,6 +11,7 @@ from cri_dockerd_py._generated.runtime_v1 import api_pb2 as cri
 from cri_dockerd_py.core.events import ContainerEventType
 from cri_dockerd_py.model.image import ImageRecord, RegistryAuth
 from cri_dockerd_py.model.node import CgroupDriver, Condition
+from tests.cri.calls import CallBook
 from tests.cri.conftest import Edge, sandbox_config
 from tests.cri.fake_node import IMAGE_ID
 
@@ -329,9 +330,9 @@ async def test_checkpoint_reaches_core(edge: Edge) -> None:
 
 
 @pytest.mark.behaviour("EVT-01", "EVT-02", "EVT-03", "EVT-05")
-async def test_events_in_order(edge: Edge) -> None:
+async def test_events_in_order(edge: Edge, calls: CallBook) -> None:
     stream = edge.runtime.GetContainerEvents(cri.GetEventsRequest())
-    while not edge.node.events._subscribers:
+    while not calls.by_method["GetContainerEvents"].in_flight:
         await edge.runtime.Version(cri.VersionRequest())
     pod_id = await edge.run_pod()
     container_id = await edge.start(pod_id)

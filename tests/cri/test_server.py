@@ -13,6 +13,7 @@ import pytest
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as cri
 from cri_dockerd_py.cri.server import CriServer
 from cri_dockerd_py.errors import FailedPrecondition, InvalidArgument
+from tests.cri.calls import CallBook
 from tests.cri.conftest import Edge, sandbox_config
 from tests.cri.fake_node import FakeNode
 
@@ -124,9 +125,9 @@ async def test_stopping_does_not_wait_for_ever(edge: Edge) -> None:
     assert edge.node.gate.cancelled == 1
 
 
-async def test_stopping_ends_event_streams(edge: Edge) -> None:
+async def test_stopping_ends_event_streams(edge: Edge, calls: CallBook) -> None:
     stream = edge.runtime.GetContainerEvents(cri.GetEventsRequest())
-    while not edge.node.events._subscribers:
+    while not calls.by_method["GetContainerEvents"].in_flight:
         await edge.runtime.Version(cri.VersionRequest())
     async with asyncio.timeout(5):
         await edge.server.stop(60)
