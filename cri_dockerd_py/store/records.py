@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-
 from cri_dockerd_py.model.container import ContainerSpec, ContainerUser
 from cri_dockerd_py.model.resources import Resources
 from cri_dockerd_py.model.sandbox import SandboxSpec
+from cri_dockerd_py.store import dataclass_json
 from cri_dockerd_py.store.database import Database
 
 
@@ -90,10 +89,6 @@ class Stored:
 
 Value = TypeVar("Value")
 
-_SANDBOX_SPEC: TypeAdapter[SandboxSpec] = TypeAdapter(SandboxSpec)
-_CREATE_INTENT: TypeAdapter[CreateIntent] = TypeAdapter(CreateIntent)
-_CONTAINER: TypeAdapter[StoredContainer] = TypeAdapter(StoredContainer)
-
 
 def without_secrets(spec: ContainerSpec) -> ContainerSpec:
     """Return the spec without its environment: the engine holds it, and it often holds passwords."""
@@ -112,12 +107,12 @@ class Records:
 
     async def begin_run_sandbox(self, spec: SandboxSpec) -> int:
         """Record that a sandbox is about to be made."""
-        return await self._begin(IntentKind.RUN_SANDBOX, _SANDBOX_SPEC.dump_json(spec).decode())
+        return await self._begin(IntentKind.RUN_SANDBOX, dataclass_json.dumps(spec))
 
     async def begin_create_container(self, sandbox_id: str, spec: ContainerSpec) -> int:
         """Record that a container is about to be made."""
         intent = CreateIntent(sandbox_id, without_secrets(spec))
-        return await self._begin(IntentKind.CREATE_CONTAINER, _CREATE_INTENT.dump_json(intent).decode())
+        return await self._begin(IntentKind.CREATE_CONTAINER, dataclass_json.dumps(intent))
 
     async def _begin(self, kind: IntentKind, payload: str) -> int:
         def insert(db: sqlite3.Connection) -> int:
@@ -141,7 +136,7 @@ class Records:
 
     async def attach(self, attachment: Attachment) -> None:
         """Record that the sandbox may hold an address from now on."""
-        request = _SANDBOX_SPEC.dump_json(attachment.spec).decode()
+        request = dataclass_json.dumps(attachment.spec)
         row = (attachment.sandbox_id, attachment.netns_path, request)
         await self._execute("INSERT OR REPLACE INTO attachments VALUES (?, ?, ?)", row)
 
@@ -151,7 +146,7 @@ class Records:
 
     async def finish_sandbox(self, intent_id: int, stored: StoredSandbox) -> None:
         """Record a sandbox that is whole, and clear its intent, in one step."""
-        spec = _SANDBOX_SPEC.dump_json(stored.spec).decode()
+        spec = dataclass_json.dumps(stored.spec)
 
         def write(db: sqlite3.Connection) -> None:
             row = (stored.id, stored.engine, stored.created_at_ns, spec)
@@ -162,7 +157,7 @@ class Records:
 
     async def put_sandbox(self, stored: StoredSandbox) -> None:
         """Record a change of a sandbox."""
-        spec = _SANDBOX_SPEC.dump_json(stored.spec).decode()
+        spec = dataclass_json.dumps(stored.spec)
         row = (stored.id, stored.engine, stored.created_at_ns, spec)
         await self._execute("INSERT OR REPLACE INTO sandboxes VALUES (?, ?, ?, ?)", row)
 
@@ -199,16 +194,16 @@ class Records:
 
 def read_run_intent(intent: Intent) -> SandboxSpec:
     """Return what a RUN_SANDBOX intent was about to make."""
-    return _SANDBOX_SPEC.validate_json(intent.payload)
+    return dataclass_json.loads(SandboxSpec, intent.payload)
 
 
 def read_create_intent(intent: Intent) -> CreateIntent:
     """Return what a CREATE_CONTAINER intent was about to make."""
-    return _CREATE_INTENT.validate_json(intent.payload)
+    return dataclass_json.loads(CreateIntent, intent.payload)
 
 
 def _put_container(db: sqlite3.Connection, stored: StoredContainer) -> None:
-    row = (stored.id, stored.sandbox_id, stored.engine, _CONTAINER.dump_json(stored).decode())
+    row = (stored.id, stored.sandbox_id, stored.engine, dataclass_json.dumps(stored))
     db.execute("INSERT OR REPLACE INTO containers VALUES (?, ?, ?, ?)", row)
 
 
@@ -219,24 +214,24 @@ def _load(db: sqlite3.Connection) -> Stored:
     )
     sandboxes = {}
     for row in db.execute("SELECT id, engine, created_at_ns, spec FROM sandboxes"):
-        spec = _readable(_SANDBOX_SPEC, row[3])
+        spec = _readable(SandboxSpec, row[3])
         if spec is not None:
             sandboxes[row[0]] = StoredSandbox(row[0], row[1], row[2], spec)
     containers = {}
     for row in db.execute("SELECT id, record FROM containers"):
-        container = _readable(_CONTAINER, row[1])
+        container = _readable(StoredContainer, row[1])
         if container is not None:
             containers[row[0]] = container
     attachments = {}
     for row in db.execute("SELECT sandbox_id, netns_path, request FROM attachments"):
-        spec = _readable(_SANDBOX_SPEC, row[2])
+        spec = _readable(SandboxSpec, row[2])
         if spec is not None:
             attachments[row[0]] = Attachment(row[0], row[1], spec)
     return Stored(intents, sandboxes, containers, attachments)
 
 
-def _readable(adapter: TypeAdapter[Value], text: str) -> Value | None:
+def _readable(kind: type[Value], text: str) -> Value | None:
     try:
-        return adapter.validate_json(text)
-    except ValidationError:
+        return dataclass_json.loads(kind, text)
+    except ValueError:
         return None
