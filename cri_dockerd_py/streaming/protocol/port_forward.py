@@ -60,13 +60,13 @@ class PairTable:
         del self._waiting[request_id]
         return Pair(request_id, streams[_DATA][1], streams[_ERROR][0], streams[_DATA][0])
 
-    def drop(self, request_id: str, stream_id: int) -> tuple[int | None, int | None]:
-        """Give up waiting for the other stream of `stream_id`; returns the error and data stream that did come."""
-        streams = self._waiting.get(request_id, {})
-        if all(known != stream_id for known, _ in streams.values()):
-            return None, None
-        del self._waiting[request_id]
-        return streams.get(_ERROR, (None, 0))[0], streams.get(_DATA, (None, 0))[0]
+    def drop(self, stream_id: int) -> str | None:
+        """Give up waiting for the other stream of `stream_id`; returns their request's id, None if none is missing."""
+        for request_id, streams in self._waiting.items():
+            if any(known == stream_id for known, _ in streams.values()):
+                del self._waiting[request_id]
+                return request_id
+        return None
 
 
 def parse_port(text: str) -> int | None:

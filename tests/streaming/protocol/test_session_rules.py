@@ -172,11 +172,11 @@ def test_an_intruder_is_refused_and_the_pair_goes_on() -> None:
 def test_a_pair_that_stays_incomplete_is_dropped() -> None:
     table = port_forward.PairTable()
     table.add(1, stream("error", request_id="0"))
-    assert table.drop("0", 1) == (1, None)
-    assert table.drop("0", 1) == (None, None)
-    table.add(3, stream("data", request_id="0"))
-    assert table.drop("0", 1) == (None, None)
-    assert table.drop("0", 3) == (None, 3)
+    assert table.drop(1) == "0"
+    assert table.drop(1) is None
+    assert table.add(3, stream("data", request_id="0")) == port_forward.Waiting("0")
+    assert table.drop(1) is None
+    assert table.drop(3) == "0"
 
 
 @pytest.mark.parametrize("port", ["", "0", "65536", "-1", "http", "80 ", "²", "99999999999"])
