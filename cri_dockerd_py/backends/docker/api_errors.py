@@ -17,7 +17,9 @@ from cri_dockerd_py.errors import (
     Unknown,
 )
 
+# 301: a name with `..` in it, which Docker would rather see as a path.
 _BY_STATUS: Mapping[int, type[CriError]] = {
+    301: NotFound,
     400: InvalidArgument,
     401: PermissionDenied,
     403: PermissionDenied,

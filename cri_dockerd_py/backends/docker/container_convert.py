@@ -40,8 +40,10 @@ _PROPAGATION = {"rshared": Propagation.BIDIRECTIONAL, "rslave": Propagation.HOST
 _START_FAILED = "ContainerCannotRun"
 
 
-def container_record(document: Document, find_image: FindImage, engine: str) -> ContainerRecord:
-    """Return the container, as far as Docker knows it."""
+def container_record(
+    document: Document, find_image: FindImage, engine: str, *, oom_killed: bool = False
+) -> ContainerRecord:
+    """Return the container, as far as Docker knows it; `oom_killed` is what the kernel has told."""
     config = document["Config"]
     docker_labels = config.get("Labels") or {}
     image_id = str(document.get("Image") or "")
@@ -60,7 +62,7 @@ def container_record(document: Document, find_image: FindImage, engine: str) -> 
         stop_signal=parse_signal(str(config.get("StopSignal") or "")),
         resources=resources_of(document["HostConfig"]),
         writable_layer_path=writable_layer_path(document),
-        **_state_fields(document),
+        **_state_fields(document, oom_killed),
     )
 
 
@@ -80,20 +82,21 @@ def writable_layer_path(document: Document) -> str:
     return str(data.get("UpperDir") or "")
 
 
-def _state_fields(document: Document) -> dict[str, Any]:
+def _state_fields(document: Document, oom_killed: bool) -> dict[str, Any]:
     state = document["State"]
     exit_code = int(state.get("ExitCode") or 0)
     started, finished = time_ns(state.get("StartedAt")), time_ns(state.get("FinishedAt"))
     if state.get("Running"):
         return {"state": ContainerState.RUNNING, "started_at_ns": started, "pid": int(state.get("Pid") or 0)}
     message = str(state.get("Error") or "")
+    oom_killed = bool(state.get("OOMKilled")) or (oom_killed and exit_code != 0)
     if finished and state.get("Status") != "created":
         return {
             "state": ContainerState.EXITED,
             "started_at_ns": started,
             "finished_at_ns": max(finished, started),
             "exit_code": exit_code,
-            "reason": exit_reason(exit_code, oom_killed=bool(state.get("OOMKilled"))),
+            "reason": exit_reason(exit_code, oom_killed=oom_killed),
             "message": message,
         }
     if exit_code or state.get("Status") in ("dead", "removing"):

@@ -22,6 +22,7 @@ from cri_dockerd_py.backends.docker.container_logs import ContainerLogs
 from cri_dockerd_py.backends.docker.container_prepare import ContainerPreparation
 from cri_dockerd_py.backends.docker.convert import NotOursError, docker_type, time_ns
 from cri_dockerd_py.backends.docker.daemon_state import DaemonState
+from cri_dockerd_py.backends.docker.marks import Marks
 from cri_dockerd_py.backends.docker.objects import DockerObjects
 from cri_dockerd_py.backends.docker.resources import check_unified, limit_fields
 from cri_dockerd_py.errors import CriError, InvalidArgument, NotFound, Unavailable, Unknown
@@ -46,6 +47,7 @@ class DockerContainers(ContainerRuntime):
         preparation: ContainerPreparation,
         logs: ContainerLogs,
         find_image: FindImage,
+        marks: Marks,
         engine_name: str,
     ) -> None:
         self._client = client
@@ -54,6 +56,7 @@ class DockerContainers(ContainerRuntime):
         self._preparation = preparation
         self._logs = logs
         self._find_image = find_image
+        self._marks = marks
         self._engine_name = engine_name
         #: Limits to write once the container runs; lost with this process, as a container CREATED then is replaced.
         self._unified: dict[str, Mapping[str, str]] = {}
@@ -165,7 +168,8 @@ class DockerContainers(ContainerRuntime):
         if document is None or docker_type(document) != keys.CONTAINER_TYPE:
             return None
         try:
-            return container_record(document, self._find_image, self._engine_name)
+            oom_killed = container_id in self._marks.ooms
+            return container_record(document, self._find_image, self._engine_name, oom_killed=oom_killed)
         except NotOursError:
             return None
         except (KeyError, TypeError, ValueError, AttributeError) as error:

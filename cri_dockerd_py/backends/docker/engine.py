@@ -19,6 +19,7 @@ from cri_dockerd_py.backends.docker.image_volumes import ImageVolumes
 from cri_dockerd_py.backends.docker.images import DockerImages
 from cri_dockerd_py.backends.docker.marks import Marks
 from cri_dockerd_py.backends.docker.objects import DockerObjects
+from cri_dockerd_py.backends.docker.oom_watch import OomWatch
 from cri_dockerd_py.backends.docker.pause import PauseImage
 from cri_dockerd_py.backends.docker.processes import DockerProcesses
 from cri_dockerd_py.backends.docker.sandboxes import DockerSandboxes, WriteResolvConf
@@ -53,13 +54,17 @@ class DockerOptions:
 class DockerEngine:
     """`engine` is what the rest of the program holds; a daemon that is away at `start` is no error."""
 
-    def __init__(self, client: DockerClient, engine: Engine, prepare: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, client: DockerClient, engine: Engine, prepare: Callable[[], Awaitable[None]], oom_watch: OomWatch
+    ) -> None:
         self.engine = engine
+        self._oom_watch = oom_watch
         self._client = client
         self._prepare = prepare
 
     async def start(self) -> None:
         """Try to have all ready for the first pod; whatever fails is tried again when the daemon is reached."""
+        self._oom_watch.start()
         try:
             await self._client.negotiate()
             await self._prepare()
@@ -68,6 +73,7 @@ class DockerEngine:
 
     async def close(self) -> None:
         """Close the connections; may be called twice."""
+        self._oom_watch.close()
         await self._client.close()
 
 
@@ -94,7 +100,7 @@ def connect(options: DockerOptions) -> DockerEngine:
             _LOG.warning("the pause image is missing, so no pod can be started: %s", error)
 
     sandboxes = DockerSandboxes(objects, daemon, pause, checkpoints, volumes, options.write_resolv_conf, ENGINE_NAME)
-    containers = DockerContainers(client, objects, daemon, preparation, options.logs, images.known, ENGINE_NAME)
+    containers = DockerContainers(client, objects, daemon, preparation, options.logs, images.known, marks, ENGINE_NAME)
     events = DockerEvents(client, prepare, snapshots.take, marks)
     engine = Engine(ENGINE_NAME, sandboxes, containers, DockerProcesses(client), images, events)
-    return DockerEngine(client, engine, prepare)
+    return DockerEngine(client, engine, prepare, OomWatch(marks))

@@ -23,6 +23,7 @@ from cri_dockerd_py.backends.base import (
 )
 from cri_dockerd_py.backends.docker import labels
 from cri_dockerd_py.backends.docker.client import DockerClient
+from cri_dockerd_py.backends.docker.convert import time_ns
 from cri_dockerd_py.backends.docker.marks import Marks
 from cri_dockerd_py.errors import CriError, NotFound, Unavailable
 
@@ -34,7 +35,6 @@ _SIGKILL_EXIT_CODE = 137
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 2.0
 _OOM_LOOKS = 5
 _OOM_PAUSE_S = 0.05
-_REMEMBERED_OOMS = 1024
 
 
 class DockerEvents(EventSource):
@@ -51,7 +51,6 @@ class DockerEvents(EventSource):
         self._prepare = prepare
         self._snapshot = snapshot
         self._marks = marks
-        self._ooms: dict[str, None] = {}
 
     async def snapshot(self) -> EngineSnapshot:
         """Return all that is ours."""
@@ -123,23 +122,13 @@ class DockerEvents(EventSource):
                 return None if ours and is_sandbox else ProcessStarted(object_id, at_ns)
             case "die":
                 exit_code = int(attributes.get("exitCode") or 0)
-                return ProcessExited(object_id, exit_code, at_ns, self._took_oom(object_id) and exit_code != 0)
+                return ProcessExited(object_id, exit_code, at_ns, object_id in self._marks.ooms and exit_code != 0)
             case "oom":
-                self._remember_oom(object_id)
+                self._marks.note_oom(object_id)
             case "destroy":
                 self._marks.forget(object_id)
                 return ObjectGone(object_id)
         return None
-
-    def _remember_oom(self, object_id: str) -> None:
-        self._ooms[object_id] = None
-        while len(self._ooms) > _REMEMBERED_OOMS:
-            del self._ooms[next(iter(self._ooms))]
-
-    def _took_oom(self, object_id: str) -> bool:
-        known = object_id in self._ooms
-        self._ooms.pop(object_id, None)
-        return known
 
     def _needs_explaining(self, event: ProcessExited) -> bool:
         asked_for = event.oom_killed or event.id in self._marks.killed
@@ -149,14 +138,19 @@ class DockerEvents(EventSource):
         """Look whether the kernel's OOM killer did it: Docker may hear of that after the exit (CST-07)."""
         oom_killed = False
         for _ in range(_OOM_LOOKS):
-            with contextlib.suppress(NotFound, Unavailable):
-                document = await self._client.get("/containers/{}/json", event.id)
-                oom_killed = bool(document["State"].get("OOMKilled"))
-            oom_killed = oom_killed or self._took_oom(event.id)
+            oom_killed = event.id in self._marks.ooms or await self._died_of_oom(event)
             if oom_killed:
                 break
             await asyncio.sleep(_OOM_PAUSE_S)
         queue.put_nowait(ProcessExited(event.id, event.exit_code, event.at_ns, oom_killed))
+
+    async def _died_of_oom(self, event: ProcessExited) -> bool:
+        try:
+            state = (await self._client.get("/containers/{}/json", event.id))["State"]
+            started_at_ns = time_ns(state.get("StartedAt"))
+        except (NotFound, Unavailable, KeyError, TypeError):
+            return False
+        return bool(state.get("OOMKilled")) or self._marks.claim_oom(event.id, started_at_ns, event.at_ns)
 
 
 @contextlib.asynccontextmanager

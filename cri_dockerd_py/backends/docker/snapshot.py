@@ -121,7 +121,8 @@ class DockerSnapshots:
     def _convert(self, document: Mapping[str, Any], facts: DaemonFacts) -> Record:
         if docker_type(document) == keys.SANDBOX_TYPE:
             return sandbox_record(document, facts, self._engine_name)
-        return container_record(document, self._images.known, self._engine_name)
+        oom_killed = document["Id"] in self._marks.ooms
+        return container_record(document, self._images.known, self._engine_name, oom_killed=oom_killed)
 
     async def _lost(self, sandbox_ids: frozenset[str]) -> list[SandboxRecord]:
         """Return sandboxes of which only the checkpoint is left, so that kubelet stops and removes them."""
