@@ -19,6 +19,7 @@ from cri_dockerd_py.core.identities import Identities
 from cri_dockerd_py.core.images import Images
 from cri_dockerd_py.core.inventory import Inventory
 from cri_dockerd_py.core.jobs import Jobs
+from cri_dockerd_py.core.stored_container import stored
 from cri_dockerd_py.core.undo import Undo
 from cri_dockerd_py.errors import CriError, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from cri_dockerd_py.model.container import ContainerRecord, ContainerSpec, ContainerState
@@ -28,7 +29,7 @@ from cri_dockerd_py.model.resources import Resources
 from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxState
 from cri_dockerd_py.model.security import NamespaceMode
 from cri_dockerd_py.model.signals import signal_number
-from cri_dockerd_py.store.records import Records, StoredContainer, without_secrets
+from cri_dockerd_py.store.records import Records, without_secrets
 
 _UNDO_WITHIN_S = 60.0
 _KILL_WITHIN_S = 30.0
@@ -156,6 +157,7 @@ class Containers:
             await self._jobs.finish(self._start(record))
 
     async def _start(self, record: ContainerRecord) -> None:
+        self._inventory.starting.add(record.id)
         try:
             started = await self._health.guard(self._engine.containers.start(record.id))
         except Unavailable:
@@ -163,15 +165,22 @@ class Containers:
         except CriError as error:
             await self._start_failed(record, str(error))
             raise
+        finally:
+            self._inventory.starting.discard(record.id)
         user = await asyncio.to_thread(read_user, started.pid)
-        current = self._inventory.containers.get(record.id, record)
-        started_at_ns = current.started_at_ns or started.started_at_ns
-        state = ContainerState.RUNNING if current.state is ContainerState.CREATED else current.state
-        pid = started.pid if state is ContainerState.RUNNING else 0
-        current = replace(current, state=state, pid=pid, started_at_ns=started_at_ns, user=user or current.user)
+        current = self._inventory.containers.get(record.id)
+        if current is None:
+            return
+        ended = current.state is ContainerState.EXITED
+        current = replace(
+            current,
+            state=ContainerState.EXITED if ended else ContainerState.RUNNING,
+            pid=0 if ended else started.pid,
+            started_at_ns=started.started_at_ns or current.started_at_ns,
+            user=user or current.user,
+        )
+        await self._records.put_container(stored(current))
         self._inventory.put_container(current)
-        if user is not None:
-            await self._records.put_container(stored(current))
 
     async def _start_failed(self, record: ContainerRecord, message: str) -> None:
         failed = replace(
@@ -295,25 +304,6 @@ class Containers:
             return self._inventory.container(container_id)
         except NotFound:
             return None
-
-
-def stored(record: ContainerRecord) -> StoredContainer:
-    """Return what the database keeps of a container."""
-    failed = record.reason == "StartError"
-    return StoredContainer(
-        id=record.id,
-        sandbox_id=record.sandbox_id,
-        engine=record.engine,
-        spec=record.spec,
-        resources=record.resources,
-        image_id=record.image_id,
-        image_ref=record.image_ref,
-        image_name=record.image_name,
-        stop_signal=record.stop_signal,
-        user=record.user,
-        start_error=record.message if failed else "",
-        failed_at_ns=record.finished_at_ns if failed else 0,
-    )
 
 
 def _prepare_log_path(directory: str, relative: str) -> str:

@@ -25,6 +25,7 @@ from cri_dockerd_py.core.inventory import Inventory
 from cri_dockerd_py.core.jobs import Jobs
 from cri_dockerd_py.core.observers import CoreObservers
 from cri_dockerd_py.core.recovery import Recovery
+from cri_dockerd_py.core.stored_container import stored
 from cri_dockerd_py.errors import CriError
 from cri_dockerd_py.model.container import ContainerState
 from cri_dockerd_py.model.sandbox import SandboxState
@@ -131,7 +132,7 @@ class Feed:
         record = self._inventory.containers.get(event.id)
         if record is None:
             self._look_at(event.id)
-        elif record.state is ContainerState.CREATED:
+        elif record.state is ContainerState.CREATED and event.id not in self._inventory.starting:
             running = replace(record, state=ContainerState.RUNNING, started_at_ns=event.at_ns)
             self._inventory.put_container(running)
 
@@ -146,6 +147,9 @@ class Feed:
             self._inventory.put_sandbox(replace(sandbox, state=SandboxState.NOTREADY, pid=0))
         else:
             self._inventory.mark_exited(event.id, event.exit_code, event.at_ns, oom_killed=event.oom_killed)
+            record = self._inventory.containers.get(event.id)
+            if record is not None:
+                await self._records.put_container(stored(record))
 
     async def _gone(self, object_id: str) -> None:
         """A container is forgotten; a sandbox that nobody asked us to remove stays NOTREADY until kubelet does."""

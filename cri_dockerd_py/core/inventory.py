@@ -34,6 +34,8 @@ class Inventory:
         self.sandboxes: dict[str, SandboxRecord] = {}
         self.containers: dict[str, ContainerRecord] = {}
         self.images: dict[str, ImageRecord] = {}
+        #: Containers that a call is starting: it puts them itself, with the times that the engine keeps.
+        self.starting: set[str] = set()
         self.on_sandbox: list[SandboxListener] = []
         self.on_container: list[ContainerListener] = []
         self._by_sandbox: dict[str, dict[str, None]] = {}

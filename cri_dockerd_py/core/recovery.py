@@ -15,8 +15,9 @@ from cri_dockerd_py.core.identities import Identities
 from cri_dockerd_py.core.inventory import Inventory
 from cri_dockerd_py.core.node_status import NodeStatus
 from cri_dockerd_py.core.pod_attachments import PodAttachments
+from cri_dockerd_py.core.stored_container import completed
 from cri_dockerd_py.errors import CriError
-from cri_dockerd_py.model.container import ContainerRecord, ContainerState
+from cri_dockerd_py.model.container import ContainerRecord
 from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxState
 from cri_dockerd_py.store.records import (
     Intent,
@@ -147,34 +148,12 @@ class Recovery:
                 continue
             self._inventory.put_container(self.completed_container(record, stored.containers.get(record.id)))
 
-    def completed_container(self, record: ContainerRecord, stored: StoredContainer | None) -> ContainerRecord:
-        """Return the engine's record with what only we know of it."""
+    def completed_container(self, record: ContainerRecord, row: StoredContainer | None) -> ContainerRecord:
+        """Return the engine's record with what only we know of it; what is in memory and still so stays as it is."""
         known = self._inventory.containers.get(record.id)
-        if known is not None and known.state is record.state is ContainerState.EXITED:
+        if known is not None and known.state is record.state:
             return known
-        if stored is None:
-            return record
-        record = replace(
-            record,
-            spec=stored.spec,
-            resources=stored.resources,
-            image_id=stored.image_id,
-            image_ref=stored.image_ref,
-            image_name=stored.image_name,
-            stop_signal=stored.stop_signal or record.stop_signal,
-            user=stored.user,
-        )
-        if not stored.start_error:
-            return record
-        return replace(
-            record,
-            state=ContainerState.EXITED,
-            started_at_ns=0,
-            finished_at_ns=stored.failed_at_ns,
-            exit_code=128,
-            reason="StartError",
-            message=stored.start_error,
-        )
+        return record if row is None else completed(record, row)
 
     async def _forget_lost_containers(self, snapshot: EngineSnapshot, stored: Stored, generation: int) -> None:
         present = {record.id for record in snapshot.containers} | self._inventory.containers.keys()

@@ -52,7 +52,7 @@ class StoredSandbox:
 
 @dataclass(frozen=True, slots=True)
 class StoredContainer:
-    """A container as it was asked for, and what happened to it that its engine does not know."""
+    """A container as it was asked for, and how it ended: what has been told once must not change (GEN-12)."""
 
     id: str
     sandbox_id: str
@@ -64,8 +64,12 @@ class StoredContainer:
     image_name: str
     stop_signal: int = 0
     user: ContainerUser | None = None
-    start_error: str = ""
-    failed_at_ns: int = 0
+    created_at_ns: int = 0
+    started_at_ns: int = 0
+    finished_at_ns: int = 0
+    exit_code: int = 0
+    reason: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
