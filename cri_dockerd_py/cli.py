@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ EXIT_FAILURE = 1
 EXIT_USAGE = 2
 _VERSION_FLAGS = ("--version", "--buildinfo")
 _HELP_FLAGS = ("-h", "--help")
+_SETTING = "setting:"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -85,35 +87,42 @@ def _add_setting_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "settings", "Each can also be set in the config file, or as CRI_DOCKERD_PY_… in the environment."
     )
-    for name, field in Settings.model_fields.items():
+    for field in fields(Settings):
         default = toml_value(field.default).strip('"')
-        extra = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
+        extra = {"nargs": "?", "const": "true"} if isinstance(field.default, bool) else {}
         group.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=f"setting:{name}",
+            f"--{field.name.replace('_', '-')}",
+            dest=f"{_SETTING}{field.name}",
             default=argparse.SUPPRESS,
             metavar="VALUE",
-            help=f"{field.description} (default: {default or 'empty'})".replace("%", "%%"),
+            help=f"{field.metadata['description']} (default: {default or 'empty'})".replace("%", "%%"),
             **extra,  # type: ignore[arg-type]
         )
 
 
 def _load(arguments: argparse.Namespace) -> LoadedSettings:
-    from cri_dockerd_py.settings import load_settings
+    from cri_dockerd_py.settings.load import load_settings
 
-    prefix = "setting:"
-    flags = {name.removeprefix(prefix): text for name, text in vars(arguments).items() if name.startswith(prefix)}
-    loaded = load_settings(flags, arguments.config)
+    return _warned(load_settings(_setting_flags(arguments), arguments.config))
+
+
+def _setting_flags(arguments: argparse.Namespace) -> dict[str, str]:
+    return {name.removeprefix(_SETTING): text for name, text in vars(arguments).items() if name.startswith(_SETTING)}
+
+
+def _warned(loaded: LoadedSettings) -> LoadedSettings:
     for warning in loaded.warnings:
         print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
     return loaded
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    settings = _load(arguments).settings
+    from cri_dockerd_py.settings.apart import SettingsApart
+
+    loading = SettingsApart(_setting_flags(arguments), arguments.config)
     from cri_dockerd_py import daemon
 
-    return daemon.serve(settings)
+    return daemon.serve(_warned(loading.result()).settings)
 
 
 def _config_show(arguments: argparse.Namespace) -> int:
@@ -124,7 +133,7 @@ def _config_show(arguments: argparse.Namespace) -> int:
         return 0
     loaded = _load(arguments)
     if arguments.json:
-        print(json.dumps(loaded.settings.model_dump(mode="json"), indent=2))
+        print(json.dumps(loaded.settings.plain(), indent=2))
     else:
         print(document.effective_document(loaded), end="")
     return 0

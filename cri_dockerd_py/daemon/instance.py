@@ -20,5 +20,5 @@ def log_driver_name(settings: Settings) -> str:
     """Return the configured name, or one that no other instance on the node has."""
     if settings.log_driver_name:
         return settings.log_driver_name
-    is_default = settings.root_dir == Settings.model_fields["root_dir"].default
+    is_default = settings.root_dir == Settings().root_dir
     return DEFAULT_NAME if is_default else f"{DEFAULT_NAME}-{instance_name(settings.root_dir)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cri_dockerd_py.settings.load import LoadedSettings, SettingsError, load_settings
+from cri_dockerd_py.settings.loaded import LoadedSettings, SettingsError
 from cri_dockerd_py.settings.model import Settings
 
-__all__ = ["LoadedSettings", "Settings", "SettingsError", "load_settings"]
+__all__ = ["LoadedSettings", "Settings", "SettingsError"]

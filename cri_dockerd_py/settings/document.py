@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import textwrap
+from dataclasses import fields
 from pathlib import Path
 
-from cri_dockerd_py.settings.load import LoadedSettings
+from cri_dockerd_py.settings.loaded import LoadedSettings
 from cri_dockerd_py.settings.model import WITHOUT_EFFECT, Settings
 
 _HEADER = """\
@@ -19,19 +20,20 @@ _HEADER = """\
 def default_document() -> str:
     """Return the default config file, every setting explained and commented out."""
     parts = [_HEADER]
-    for name, field in Settings.model_fields.items():
-        if name in WITHOUT_EFFECT:
+    for field in fields(Settings):
+        if field.name in WITHOUT_EFFECT:
             continue
-        comment = textwrap.fill(field.description or "", 110, initial_indent="# ", subsequent_indent="# ")
-        parts.append(f"{comment}\n# {name} = {toml_value(field.default)}\n")
+        comment = textwrap.fill(field.metadata["description"], 110, initial_indent="# ", subsequent_indent="# ")
+        parts.append(f"{comment}\n# {field.name} = {toml_value(field.default)}\n")
     return "\n".join(parts)
 
 
 def effective_document(loaded: LoadedSettings) -> str:
     """Return the effective settings, each with where it comes from."""
     lines = [
-        f"{name} = {toml_value(getattr(loaded.settings, name))}  # {loaded.origins.get(name, 'default')}"
-        for name in Settings.model_fields
+        f"{field.name} = {toml_value(getattr(loaded.settings, field.name))}  # "
+        f"{loaded.origins.get(field.name, 'default')}"
+        for field in fields(Settings)
     ]
     return "\n".join(lines) + "\n"
 

@@ -5,48 +5,71 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from pydantic import ValidationError
-from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
+from pydantic import ValidationError, create_model
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
-from cri_dockerd_py.errors import InvalidArgument
+from cri_dockerd_py.settings import model, values
+from cri_dockerd_py.settings.loaded import LoadedSettings, SettingsError
 from cri_dockerd_py.settings.model import ENV_PREFIX, WITHOUT_EFFECT, Settings
 
 DEFAULT_CONFIG_FILE = Path("/etc/cri-dockerd-py/config.toml")
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 
 
-class SettingsError(InvalidArgument):
-    """The settings cannot be used; the message has a line for each that is wrong."""
+class _Base(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", validate_default=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the given values only: `load_settings` merges the sources, to know where each value is from."""
+        return (init_settings,)
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedSettings:
-    """The effective settings, where those that differ from the defaults come from, and what to warn of."""
+def _validator() -> type[BaseSettings]:
+    """Return the model that reads and checks what the dataclass declares."""
+    hints = get_type_hints(Settings, {**vars(model), **vars(values)}, include_extras=True)
+    declared: dict[str, Any] = {field.name: (hints[field.name], field.default) for field in fields(Settings)}
+    return create_model("Settings", __base__=_Base, **declared)
 
-    settings: Settings
-    origins: Mapping[str, str]
-    warnings: tuple[str, ...]
+
+_Validator = _validator()
 
 
 def load_settings(flags: Mapping[str, Any], config_file: Path | None = None) -> LoadedSettings:
     """Return the settings of `config_file` < the environment < `flags` (setting name → text)."""
     path, explicit = _config_path(config_file)
     from_file = _read_file(path, explicit)
-    from_environment = EnvSettingsSource(Settings)()
+    from_environment = EnvSettingsSource(_Validator)()
     origins = {
         **dict.fromkeys(from_file, str(path)),
         **{name: f"environment variable {ENV_PREFIX}{name.upper()}" for name in from_environment},
         **{name: f"flag --{name.replace('_', '-')}" for name in flags},
     }
     try:
-        settings = Settings(**{**from_file, **from_environment, **flags})
+        valid = _Validator(**{**from_file, **from_environment, **flags})
+        settings = Settings(**dict(valid))
     except ValidationError as error:
         raise SettingsError(_explain(error, origins)) from error
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
     return LoadedSettings(settings, origins, (*_without_effect(origins), *_unknown_variables()))
 
 
@@ -62,7 +85,7 @@ def _read_file(path: Path, explicit: bool) -> dict[str, Any]:
     if explicit and not path.exists():
         raise SettingsError(f"the config file {path} does not exist; create it or leave out --config")
     try:
-        document = TomlConfigSettingsSource(Settings, path)()
+        document = TomlConfigSettingsSource(_Validator, path)()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"the config file {path} cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
@@ -73,16 +96,14 @@ def _read_file(path: Path, explicit: bool) -> dict[str, Any]:
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
     lines = []
     for problem in error.errors(include_url=False):
-        name = str(problem["loc"][0]) if problem["loc"] else ""
+        name = str(problem["loc"][0])
         if problem["type"] == "extra_forbidden":
-            guess = get_close_matches(name, Settings.model_fields, 1)
+            guess = get_close_matches(name, [field.name for field in fields(Settings)], 1)
             hint = f"; did you mean {guess[0]}?" if guess else "; `config show --defaults` lists all"
             lines.append(f"{name} ({origins[name]}): there is no such setting{hint}")
-        elif name:
+        else:
             message = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{name} = {problem['input']!r} ({origins.get(name, 'default')}): {message}")
-        else:
-            lines.append(problem["msg"].removeprefix("Value error, "))
     return "\n".join(lines)
 
 
@@ -91,6 +112,6 @@ def _without_effect(origins: Mapping[str, str]) -> list[str]:
 
 
 def _unknown_variables() -> list[str]:
-    known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields} | {CONFIG_VARIABLE}
+    known = {f"{ENV_PREFIX}{field.name.upper()}" for field in fields(Settings)} | {CONFIG_VARIABLE}
     unknown = sorted(name for name in os.environ if name.startswith(ENV_PREFIX) and name not in known)
     return [f"environment variable {name} is not a setting and is ignored" for name in unknown]

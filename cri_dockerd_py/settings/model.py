@@ -1,28 +1,37 @@
-"""The one model of all settings; its descriptions are the flags' help and the config file's comments."""
+"""The one definition of all settings; its descriptions are the flags' help and the config file's comments.
+
+A plain dataclass: the service holds one for as long as it lives, without what reads and validates the settings.
+The annotations are read by `load` alone, so nothing here imports what they are made of.
+"""
+
+# ruff: noqa: RUF009  (a setting's default is a field of the dataclass)
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-
-from cri_dockerd_py.settings.values import (
-    AbsolutePath,
-    AbsolutePaths,
-    BindAddress,
-    CommaList,
-    DockerEndpoint,
-    ListenEndpoint,
-    OptionalPath,
-    Seconds,
-    UnixEndpoint,
-)
+if TYPE_CHECKING:
+    from cri_dockerd_py.settings.values import (
+        AbsolutePath,
+        AbsolutePaths,
+        BindAddress,
+        CommaList,
+        ContainerdNamespace,
+        DockerEndpoint,
+        DriverName,
+        ListenEndpoint,
+        LogLevel,
+        Name,
+        NetworkPlugin,
+        NotNegative,
+        OptionalPath,
+        Seconds,
+        UnixEndpoint,
+    )
 
 ENV_PREFIX = "CRI_DOCKERD_PY_"
-# cri-dockerd's names for levels that we do not tell apart
-_LEVEL_ALIASES = {"panic": "error", "fatal": "error", "warn": "warning", "trace": "debug"}
 # cri-dockerd's flags that change nothing here → why
 WITHOUT_EFFECT = {
     "network_plugin": "pods always get their network from CNI",
@@ -33,23 +42,13 @@ WITHOUT_EFFECT = {
 }
 
 
-def _level(value: object) -> object:
-    text = value.lower() if isinstance(value, str) else value
-    return _LEVEL_ALIASES.get(text, text) if isinstance(text, str) else text
-
-
-def _plugin(value: object) -> object:
-    return "cni" if value == "" else value
-
-
 def _setting(default: Any, description: str) -> Any:
-    return Field(default=default, description=description)
+    return field(default=default, metadata={"description": description})
 
 
-class Settings(BaseSettings):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
     """Everything that can be set; see `cri-dockerd-py config show --defaults`."""
-
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", validate_default=True)
 
     container_runtime_endpoint: ListenEndpoint = _setting(
         "unix:///run/cri-dockerd-py.sock", "where to serve CRI: unix:///path, or fd:// for systemd's socket"
@@ -61,16 +60,14 @@ class Settings(BaseSettings):
         "unix:///var/run/docker.sock", "Docker Engine's socket; empty: DOCKER_HOST, or the default"
     )
     containerd_endpoint: UnixEndpoint = _setting("unix:///run/containerd/containerd.sock", "containerd's socket")
-    containerd_namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$", max_length=76)] = (
-        _setting("k8s.io", "containerd's namespace for pods and images")
-    )
+    containerd_namespace: ContainerdNamespace = _setting("k8s.io", "containerd's namespace for pods and images")
     root_dir: AbsolutePath = _setting(Path("/var/lib/cri-dockerd-py"), "what must survive a reboot")
     state_dir: AbsolutePath = _setting(Path("/run/cri-dockerd-py"), "what need not survive a reboot")
     cri_dockerd_root_directory: AbsolutePaths = _setting(
         (Path("/var/lib/cri-dockerd"), Path("/var/lib/dockershim")),
         "where other CRI servers for Docker left the checkpoints of their pods, which are served like ours",
     )
-    runtime_name: Annotated[str, Field(min_length=1)] = _setting(
+    runtime_name: Name = _setting(
         "docker", "the runtime's name in Version and in container ids (docker://…); must never change on a node"
     )
 
@@ -94,7 +91,7 @@ class Settings(BaseSettings):
     container_log_format: Literal["cri", "json-file"] = _setting(
         "cri", "cri: files that kubelet and log shippers read; json-file: the engine's own files and links to them"
     )
-    log_driver_name: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9._-]*)?$", max_length=64)] = _setting(
+    log_driver_name: DriverName = _setting(
         "",
         "the name under which Docker knows this service's log driver; empty: cri-dockerd-py, and with another root_dir "
         "than the default cri-dockerd-py- and a short hash of it",
@@ -107,38 +104,34 @@ class Settings(BaseSettings):
     streaming_tls_key_file: OptionalPath = _setting("", "the key of the certificate for streaming")
     metrics_bind_addr: BindAddress = _setting("", "host:port for Prometheus metrics; empty: none")
 
-    log_level: Annotated[Literal["error", "warning", "info", "debug"], BeforeValidator(_level)] = _setting(
-        "info", "error, warning, info or debug"
-    )
+    log_level: LogLevel = _setting("info", "error, warning, info or debug")
     log_format: Literal["text", "json"] = _setting("text", "text or json lines on standard error")
 
-    network_plugin: Annotated[Literal["cni"], BeforeValidator(_plugin)] = _setting("cni", "only cni")
-    network_plugin_mtu: Annotated[int, Field(ge=0)] = _setting(0, "without effect")
+    network_plugin: NetworkPlugin = _setting("cni", "only cni")
+    network_plugin_mtu: NotNegative = _setting(0, "without effect")
     hairpin_mode: Literal["none", "hairpin-veth", "promiscuous-bridge"] = _setting("none", "without effect")
     ipv6_dual_stack: bool = _setting(False, "without effect")
     runtime_cgroups: str = _setting("", "without effect")
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take the given values only: `load_settings` merges the sources, to know where each value is from."""
-        return (init_settings,)
-
-    @model_validator(mode="after")
-    def _belong_together(self) -> Self:
+    def __post_init__(self) -> None:
+        """Refuse values that do not belong together."""
         if bool(self.streaming_tls_cert_file) != bool(self.streaming_tls_key_file):
             raise ValueError("streaming_tls_cert_file and streaming_tls_key_file are set together or not at all")
         if self.root_dir == self.state_dir:
             raise ValueError("root_dir and state_dir must differ: the second is emptied at boot")
-        return self
 
     @property
     def engine_call_timeout_seconds(self) -> float:
         """The limit of a short call to the engine."""
         return self.runtime_request_timeout or 119.0
+
+    def plain(self) -> dict[str, object]:
+        """Return all settings as what JSON can hold."""
+        values = {setting.name: getattr(self, setting.name) for setting in fields(self)}
+        return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -6,12 +6,14 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 MAX_SOCKET_PATH_BYTES = 107
+# cri-dockerd's names for levels that we do not tell apart
+_LEVEL_ALIASES = {"panic": "error", "fatal": "error", "warn": "warning", "trace": "debug"}
 _UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 _PORT = re.compile(r"[0-9]{1,5}")
@@ -97,6 +99,17 @@ def check_absolute_or_empty(text: str) -> str:
     return text
 
 
+def parse_level(value: object) -> object:
+    """Return a log level in lower case, under the name that we have for it."""
+    text = value.lower() if isinstance(value, str) else value
+    return _LEVEL_ALIASES.get(text, text) if isinstance(text, str) else text
+
+
+def parse_network_plugin(value: object) -> object:
+    """Return the plugin to use for an empty one."""
+    return "cni" if value == "" else value
+
+
 Seconds = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas)]
 AbsolutePath = Annotated[Path, AfterValidator(check_absolute)]
@@ -106,3 +119,9 @@ ListenEndpoint = Annotated[str, AfterValidator(check_listen_endpoint)]
 UnixEndpoint = Annotated[str, AfterValidator(check_unix_endpoint)]
 DockerEndpoint = Annotated[UnixEndpoint, BeforeValidator(default_docker_endpoint)]
 BindAddress = Annotated[str, AfterValidator(check_bind_address)]
+ContainerdNamespace = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$", max_length=76)]
+DriverName = Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9._-]*)?$", max_length=64)]
+Name = Annotated[str, Field(min_length=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+LogLevel = Annotated[Literal["error", "warning", "info", "debug"], BeforeValidator(parse_level)]
+NetworkPlugin = Annotated[Literal["cni"], BeforeValidator(parse_network_plugin)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
-from cri_dockerd_py.settings import Settings, SettingsError, load_settings
+from cri_dockerd_py.settings import Settings, SettingsError
 from cri_dockerd_py.settings.document import default_document, effective_document
+from cri_dockerd_py.settings.load import load_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # cri-dockerd's flags, with a value that its unit files could give
@@ -70,7 +71,7 @@ def test_lists_come_from_every_source(config_file: Path, monkeypatch: pytest.Mon
 
 
 def test_settings_are_frozen() -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(FrozenInstanceError):
         load_settings({}).settings.root_dir = Path("/other")  # type: ignore[misc]
 
 
