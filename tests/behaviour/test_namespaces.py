@@ -14,6 +14,7 @@ import pytest
 
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
 from tests.behaviour.client import Container, Cri, Pod, eventually, host_pids, refused
+from tests.behaviour.conftest import start_privileged
 
 MAPPING = pb.IDMapping(container_id=0, host_id=100_000, length=65_536)
 
@@ -172,7 +173,7 @@ def test_privileged_container_needs_a_privileged_pod(pod: Pod, new_pod: Callable
         pod.create(linux=privileged)
     context = pb.LinuxSandboxSecurityContext(privileged=True)
     willing = new_pod(linux=pb.LinuxPodSandboxConfig(security_context=context))
-    assert willing.start(linux=privileged).status().state == pb.CONTAINER_RUNNING
+    assert start_privileged(willing, linux=privileged).status().state == pb.CONTAINER_RUNNING
 
 
 @pytest.mark.behaviour("NSP-06")

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
@@ -28,9 +28,11 @@ ANNOTATIONS = {
 
 
 @pytest.fixture(scope="module")
-def labelled(cri: Cri) -> Pod:
+def labelled(cri: Cri) -> Iterator[Pod]:
     """A pod with labels and annotations of every kind."""
-    return cri.run_pod(cri.pod_config(labels=LABELS, annotations=ANNOTATIONS))
+    pod = cri.run_pod(cri.pod_config(labels=LABELS, annotations=ANNOTATIONS))
+    yield pod
+    pod.remove()
 
 
 @pytest.mark.behaviour("RUN-03", "RUN-04", "SBS-02", "SBS-03", "NET-10", "NET-11")

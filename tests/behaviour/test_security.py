@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -11,6 +11,7 @@ import pytest
 
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
 from tests.behaviour.client import Container, Cri, Pod, refused
+from tests.behaviour.conftest import start_privileged
 
 RuntimeDefault, Unconfined, Localhost = (
     pb.SecurityProfile.RuntimeDefault,
@@ -116,7 +117,7 @@ def test_capabilities_are_added_and_dropped(
     pod: Pod, add: list[str], drop: list[str], present: int, absent: int
 ) -> None:
     capabilities = pb.Capability(add_capabilities=add, drop_capabilities=drop)
-    fields = process_status(pod.start(linux=secured(capabilities=capabilities)))
+    fields = process_status(start_privileged(pod, linux=secured(capabilities=capabilities)))
     for name in ("CapEff", "CapPrm", "CapBnd"):
         value = int(fields[name], 16)
         assert value & present == present, name
@@ -149,11 +150,13 @@ def test_net_admin_works_when_added(pod: Pod) -> None:
 
 
 @pytest.fixture(scope="module")
-def privileged(cri: Cri) -> Container:
+def privileged(cri: Cri) -> Iterator[Container]:
     """A privileged container, whatever else it asks for."""
     context = pb.LinuxSandboxSecurityContext(privileged=True)
     pod = cri.run_pod(cri.pod_config(linux=pb.LinuxPodSandboxConfig(security_context=context)))
-    return pod.start(linux=secured(privileged=True, seccomp=pb.SecurityProfile(profile_type=RuntimeDefault)))
+    seccomp = pb.SecurityProfile(profile_type=RuntimeDefault)
+    yield start_privileged(pod, linux=secured(privileged=True, seccomp=seccomp))
+    pod.remove()
 
 
 @pytest.mark.behaviour("CAP-04", "SCC-06")
