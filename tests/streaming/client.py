@@ -103,6 +103,10 @@ class TcpWire:
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             await self.writer.wait_closed()
 
+    @property
+    def is_tls(self) -> bool:
+        return self.writer.get_extra_info("ssl_object") is not None
+
     def abort(self) -> None:
         self.writer.transport.abort()
 
@@ -286,6 +290,7 @@ class SpdyClient:
         self.pongs: list[int] = []
         self.resets: list[frames.RstStream] = []
         self.closed = asyncio.Event()
+        self.left = asyncio.Event()
         self.may_read = asyncio.Event()
         self.may_read.set()
         self.changed = asyncio.Event()
@@ -333,6 +338,7 @@ class SpdyClient:
             for frame in taken:
                 self._apply(frame)
             self.changed.set()
+        self.left.set()
         self.closed.set()
         self.changed.set()
         for stream in self.streams.values():
@@ -370,6 +376,7 @@ class SpdyClient:
                 self.pongs.append(frame.ping_id)
             case frames.GoAway():
                 self.go_away = frame
+                self.left.set()
                 for stream in self.streams.values():
                     stream.ended.set()
                     stream.changed.set()
@@ -431,8 +438,9 @@ class SpdyClient:
         if writing is not None:
             writing.cancel()
             await asyncio.wait([writing])
-        # Whatever still comes must not break any rule.
-        await self.closed.wait()
+        # Whatever still comes must not break any rule; over TLS a server cannot end its side alone.
+        over = self.left if isinstance(self.wire, TcpWire) and self.wire.is_tls else self.closed
+        await over.wait()
         await self.close()
         got = {kind: bytes(stream.received) for kind, stream in streams.items()}
         return CommandResult(got.get("stdout", b""), got.get("stderr", b""), got.get("error", b""))
