@@ -90,14 +90,15 @@ class LogDriver:
 
     def _lock(self) -> None:
         self._state_dir.mkdir(0o700, parents=True, exist_ok=True)
-        self._lock_fd = os.open(self._state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock_fd = os.open(self._state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(self._lock_fd)
+            os.close(lock_fd)
             raise FailedPrecondition(
                 f"another process uses the log state directory {self._state_dir}; stop it or set another directory"
             ) from error
+        self._lock_fd = lock_fd
 
     async def _listen(self) -> None:
         runner = web.AppRunner(make_app(self), access_log=None, handle_signals=False, shutdown_timeout=_DRAIN_SECONDS)

@@ -260,8 +260,10 @@ async def test_forget_leaves_only_the_log(node: Node) -> None:
 
 
 async def test_two_instances_cannot_share_a_name_or_a_state_directory(node: Node, tmp_path: Path) -> None:
+    late = LogDriver("other", state_dir=tmp_path / "st", plugin_dir=tmp_path)
     with pytest.raises(FailedPrecondition, match="state directory"):
-        await LogDriver("other", state_dir=tmp_path / "st", plugin_dir=tmp_path).start()
+        await late.start()
+    await late.stop()
     twin = LogDriver("drv", state_dir=tmp_path / "st2", plugin_dir=tmp_path)
     with pytest.raises(AlreadyExists, match="another log driver name"):
         await twin.start()
