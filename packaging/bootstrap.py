@@ -9,7 +9,9 @@ install-test-engines    the packages, and those that the tests need
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
+import http.client
 import json
 import os
 import shutil
@@ -18,16 +20,25 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 PROGRAM = Path(sys.executable).parent / "cri-dockerd-py"
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 ENGINE_ROOT = Path("/var/lib/cri-dockerd-py/engine")
 ENGINE_STATE = Path("/run/cri-dockerd-py/engine")
+ENGINE_SOCKET = ENGINE_STATE / "docker.sock"
+ENGINE_CONFIG = ENGINE_STATE / "daemon.json"
+ENGINE_PID_FILE = ENGINE_STATE / "dockerd.pid"
+ENGINE_LOG = ENGINE_STATE / "dockerd.log"
 ENGINE_START_TIMEOUT_SECONDS = 60.0
+ENGINE_STOP_TIMEOUT_SECONDS = 40.0
 STOP_TIMEOUT_SECONDS = 30.0
+ANSWER_TIMEOUT_SECONDS = 5.0
+WATCH_SECONDS = 1.0
+PR_SET_PDEATHSIG = 1
+_AWAITED_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 CNI_CONF_DIR = Path("/etc/cni/net.d")
 CNI_PLUGIN_DIRS = (Path("/opt/cni/bin"), Path("/usr/lib/cni"))
 CNI_CONFLIST = {
@@ -105,68 +116,129 @@ def serve(flags: Sequence[str]) -> int:
         raise SystemExit("bootstrap: serving pods needs root; try: sudo make serve")
     install(PACKAGES)
     write_default_conflist(CNI_CONF_DIR)
-    # Both signals end the service first and its engine after it.
-    signal.signal(signal.SIGTERM, _interrupt)
-    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
-        own_flags = []
-        if not pings(DOCKER_SOCKET):
-            own_flags.append(f"--docker-endpoint=unix://{stack.enter_context(private_engine())}")
-        service = stack.enter_context(_child([str(PROGRAM), "serve", *own_flags, *flags]))
-        return service.wait()
-    return 0
+    # From here on signals wait for `_until_stopped`, so that none cuts a step in two.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED_SIGNALS)
+    if answers(DOCKER_SOCKET):
+        return _serve_on([], flags)
+    own_engine = [f"--docker-endpoint=unix://{ENGINE_SOCKET}"]
+    with PrivateEngine.owned() as engine:
+        if engine is None:
+            _say(f"using the engine of another `make serve` at {ENGINE_SOCKET}; it ends with that one")
+            return _serve_on(own_engine, flags)
+        engine.ensure()
+        return _serve_on(own_engine, flags, engine)
 
 
-@contextlib.contextmanager
-def private_engine() -> Iterator[Path]:
-    """Run a dockerd of our own and give its socket."""
-    docker_socket = ENGINE_STATE / "docker.sock"
-    for directory in (ENGINE_ROOT, ENGINE_STATE):
-        directory.mkdir(parents=True, exist_ok=True, mode=0o711)
-    pid_file = ENGINE_STATE / "dockerd.pid"
-    with (ENGINE_STATE / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SystemExit(f"bootstrap: another one runs the engine at {docker_socket}; stop it first") from None
-        if pings(docker_socket):
-            _say(f"taking over the engine at {docker_socket}, which outlived an earlier run")
-            with _adopted(int(pid_file.read_text())):
-                yield docker_socket
+def _serve_on(own_flags: Sequence[str], flags: Sequence[str], engine: PrivateEngine | None = None) -> int:
+    """Run the service until a signal or its own end; return its exit code."""
+    with _child([str(PROGRAM), "serve", *own_flags, *flags]) as service:
+        code = _until_stopped(service, engine)
+        if engine is None:
+            return code
+        # The engine ends before the service, which so sees its containers' last output.
+        if service.poll() is None or not engine.has_running_containers():
+            engine.stop()
+        else:
+            _say(f"the service ended with {code}; its engine and pods go on, `make serve` takes them over")
+        return code
+
+
+def _until_stopped(service: subprocess.Popen[bytes], engine: PrivateEngine | None = None) -> int:
+    """Wait for a signal or the end of the service, keeping its engine up; return the exit code."""
+    while service.poll() is None:
+        received = signal.sigtimedwait(_AWAITED_SIGNALS, WATCH_SECONDS)
+        if received is not None and received.si_signo != signal.SIGCHLD:
+            return 0
+        if engine is not None and not engine.alive():
+            _say("the engine has gone; starting it again")
+            engine.ensure()
+    return 128 - service.returncode if service.returncode < 0 else service.returncode
+
+
+class PrivateEngine:
+    """A dockerd of our own; it outlives a crash of this process, and the next one takes it over."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        for directory in (ENGINE_ROOT, ENGINE_STATE):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o711)
+
+    @classmethod
+    @contextlib.contextmanager
+    def owned(cls) -> Iterator[PrivateEngine | None]:
+        """Be the only one who starts and stops it; None where another process is."""
+        engine = cls()
+        with (ENGINE_STATE / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield None
+            else:
+                yield engine
+
+    def ensure(self) -> None:
+        """Take over the engine that runs, or start it."""
+        if answers(ENGINE_SOCKET):
+            _say(f"taking over the engine at {ENGINE_SOCKET}, which outlived an earlier run")
+            self._pid = int(ENGINE_PID_FILE.read_text())
             return
-        config = ENGINE_STATE / "daemon.json"
-        config.write_text(json.dumps(_engine_config(docker_socket, pid_file), indent=2))
-        _say(f"no engine answers at {DOCKER_SOCKET}; starting a private one (log: {ENGINE_STATE}/dockerd.log)")
-        command = ["dockerd", "--config-file", str(config)]
-        with (ENGINE_STATE / "dockerd.log").open("ab") as log, _child(command, log) as process:
-            deadline = time.monotonic() + ENGINE_START_TIMEOUT_SECONDS
-            while not pings(docker_socket):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"bootstrap: dockerd did not start; see {ENGINE_STATE}/dockerd.log")
-                time.sleep(0.1)
-            yield docker_socket
+        _say(f"no engine answers at {DOCKER_SOCKET}; starting a private one (log: {ENGINE_LOG})")
+        self._configure(live_restore=True)
+        with ENGINE_LOG.open("ab") as log:
+            command = ["dockerd", "--config-file", str(ENGINE_CONFIG)]
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_take_signals,
+            )
+        self._pid = self._process.pid
+        if not _wait(lambda: not self.alive() or answers(ENGINE_SOCKET), ENGINE_START_TIMEOUT_SECONDS):
+            self._kill()
+        if not self.alive():
+            raise SystemExit(f"bootstrap: dockerd did not start; see {ENGINE_LOG}")
 
+    def alive(self) -> bool:
+        """Say whether its process is there."""
+        if self._process is not None:
+            return self._process.poll() is None
+        return Path(f"/proc/{self._pid}").exists()
 
-@contextlib.contextmanager
-def _adopted(pid: int) -> Iterator[None]:
-    """End a process that is not our child with the block."""
-    try:
-        yield
-    finally:
+    def has_running_containers(self) -> bool:
+        """Say whether stopping it would stop somebody's containers."""
+        return bool((engine_info(ENGINE_SOCKET) or {}).get("ContainersRunning"))
+
+    def stop(self) -> None:
+        """Stop its containers and then itself."""
+        self._configure(live_restore=False)
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+            os.kill(self._pid, signal.SIGHUP)
+            _wait(lambda: (engine_info(ENGINE_SOCKET) or {}).get("LiveRestoreEnabled") is not True, 5.0)
+            os.kill(self._pid, signal.SIGTERM)
+            if not _wait(lambda: not self.alive(), ENGINE_STOP_TIMEOUT_SECONDS):
+                self._kill()
 
+    def _configure(self, live_restore: bool) -> None:
+        config = {
+            "hosts": [f"unix://{ENGINE_SOCKET}"],
+            "data-root": str(ENGINE_ROOT),
+            "exec-root": str(ENGINE_STATE / "exec"),
+            "pidfile": str(ENGINE_PID_FILE),
+            "bridge": "none",
+            "iptables": False,
+            "ip6tables": False,
+            "live-restore": live_restore,
+            "shutdown-timeout": 10,
+        }
+        ENGINE_CONFIG.write_text(json.dumps(config, indent=2))
 
-def _engine_config(docker_socket: Path, pid_file: Path) -> dict[str, object]:
-    return {
-        "hosts": [f"unix://{docker_socket}"],
-        "data-root": str(ENGINE_ROOT),
-        "exec-root": str(ENGINE_STATE / "exec"),
-        "pidfile": str(pid_file),
-        "bridge": "none",
-        "iptables": False,
-        "ip6tables": False,
-        "shutdown-timeout": 10,
-    }
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+        _wait(lambda: not self.alive(), 5.0)
 
 
 def write_default_conflist(conf_dir: Path) -> None:
@@ -180,25 +252,32 @@ def write_default_conflist(conf_dir: Path) -> None:
     _say(f"wrote a default bridge network to {conf_dir}/10-cri-dockerd-py.conflist")
 
 
-def pings(docker_socket: Path) -> bool:
+def engine_info(docker_socket: Path) -> dict[str, Any] | None:
+    """Return what an engine says of itself, None where none answers."""
+    with contextlib.suppress(OSError, http.client.HTTPException, ValueError), socket.socket(socket.AF_UNIX) as channel:
+        channel.settimeout(ANSWER_TIMEOUT_SECONDS)
+        channel.connect(str(docker_socket))
+        connection = http.client.HTTPConnection("engine")
+        connection.sock = channel
+        connection.request("GET", "/info")
+        answer = connection.getresponse()
+        if answer.status == http.HTTPStatus.OK:
+            return dict(json.loads(answer.read()))
+    return None
+
+
+def answers(docker_socket: Path) -> bool:
     """Say whether an engine answers at a socket."""
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(5.0)
-        connection.connect(str(docker_socket))
-        connection.sendall(b"GET /_ping HTTP/1.0\r\nHost: engine\r\n\r\n")
-        return connection.recv(64).split(b" ")[1:2] == [b"200"]
-    return False
+    return engine_info(docker_socket) is not None
 
 
 @contextlib.contextmanager
-def _child(command: Sequence[str], log: IO[bytes] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process in a group of its own, so that Ctrl-C reaches us alone; end it with the block."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0)
+def _child(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process that ends with the block, or with this process; Ctrl-C reaches us alone."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_end_with_parent)
     try:
         yield process
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
         process.terminate()
         try:
             process.wait(STOP_TIMEOUT_SECONDS)
@@ -207,14 +286,28 @@ def _child(command: Sequence[str], log: IO[bytes] | None = None) -> Iterator[sub
             process.wait()
 
 
+def _take_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED_SIGNALS)
+
+
+def _end_with_parent() -> None:
+    _take_signals()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _wait(condition: Callable[[], bool], timeout_seconds: float) -> bool:
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
 def _present(program: str) -> bool:
     if program == "bridge":
         return any((directory / program).exists() for directory in CNI_PLUGIN_DIRS)
     return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is not None
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _say(text: str) -> None:
