@@ -17,9 +17,15 @@ from cri_dockerd_py.model.container import ContainerMetadata, ContainerSpec, Con
 from cri_dockerd_py.model.names import sandbox_name
 from cri_dockerd_py.model.resources import Resources
 from cri_dockerd_py.model.sandbox import DnsConfig, PortMapping, Protocol, SandboxState
-from cri_dockerd_py.model.security import ContainerSecurity, NamespaceMode, NamespaceOptions, SandboxSecurity
+from cri_dockerd_py.model.security import (
+    Capabilities,
+    ContainerSecurity,
+    NamespaceMode,
+    NamespaceOptions,
+    SandboxSecurity,
+)
 from tests import images
-from tests.backends.conftest import HOST_DNS, Backend, opened
+from tests.backends.conftest import HOST_DNS, OWN_PID, Backend, opened
 from tests.engines import DockerEngine
 
 ABSENT = "ab" * 32
@@ -302,6 +308,29 @@ async def test_sigkill_takes_children_in_a_shared_pid_namespace(backend: Backend
     await backend.engine.containers.signal(container_id, signal.SIGKILL)
     await backend.event(lambda event: isinstance(event, ProcessExited) and event.id == container_id)
     assert "sleep 4711" not in await backend.sh(other, "ps")
+
+
+@pytest.mark.behaviour("CAP-01", "CAP-03")
+async def test_capabilities(backend: Backend) -> None:
+    sandbox = await backend.run()
+
+    async def bounding(capabilities: Capabilities) -> int:
+        security = replace(OWN_PID, capabilities=capabilities)
+        container_id = await backend.start(sandbox, security=security)
+        return int((await backend.sh(container_id, "grep CapBnd /proc/self/status")).split()[1], 16)
+
+    everything = await bounding(Capabilities(("ALL",)))
+    possible = _bounding_set_of(backend.docker.daemon.pid)
+    since_5_8 = 0b111 << 38  # PERFMON, BPF, CHECKPOINT_RESTORE, which Docker 20.10 may not know
+    assert everything in (possible, possible & ~since_5_8)
+    assert await bounding(Capabilities(("ALL",), ("CHOWN",))) == everything & ~1
+    assert await bounding(Capabilities(("ALL", "CHOWN"), ("ALL",))) == 1
+    assert await bounding(Capabilities((), ("ALL",))) == 0
+
+
+def _bounding_set_of(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1], 16) for line in lines if line.startswith("CapBnd:"))
 
 
 @pytest.mark.behaviour("CRE-02", "STP-05")

@@ -5,6 +5,7 @@ The checksum is FNV-1a over a rendering of the data with Go type names in it, so
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -189,7 +190,7 @@ class CheckpointFiles:
         return frozenset(found)
 
     def read(self, sandbox_id: str) -> tuple[Checkpoint, int] | None:
-        """Return a checkpoint and when it was written (ns); None when absent, or corrupt, which is said in the log."""
+        """Return a checkpoint and when it was written (ns); None when absent, or corrupt, which is removed."""
         for directory in self._directories:
             path = directory / _key(sandbox_id)
             try:
@@ -198,7 +199,9 @@ class CheckpointFiles:
             except FileNotFoundError:
                 continue
             except (OSError, CorruptCheckpointError) as error:
-                _LOG.warning("checkpoint %s cannot be used: %s", path, error)
+                _LOG.warning("checkpoint %s cannot be used and is removed: %s", path, error)
+                with contextlib.suppress(OSError):
+                    path.unlink()
         return None
 
 

@@ -29,7 +29,10 @@ from cri_dockerd_py.model.signals import signal_name
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What was found out on the host and in the image for one container."""
+    """What was found out on the host and in the image for one container.
+
+    `grantable` are the capabilities that Docker has itself, None when it has all.
+    """
 
     image: str
     user: str
@@ -41,6 +44,7 @@ class Prepared:
     extra_envs: Sequence[tuple[str, str]] = ()
     seccomp_json: str = ""
     apparmor_loaded: frozenset[str] | None = None
+    grantable: frozenset[str] | None = None
     least_oom_score_adj: int = -1000
 
 
@@ -90,7 +94,7 @@ def _host_config(spec: ContainerSpec, sandbox: SandboxRecord, prepared: Prepared
         "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
         **namespace_fields(security.namespaces, sandbox.id),
         **limit_fields(spec.resources),
-        **capability_fields(security.capabilities),
+        **capability_fields(security.capabilities, prepared.grantable, facts.api),
         **path_fields(security),
         "OomScoreAdj": max(spec.resources.oom_score_adj, prepared.least_oom_score_adj),
         "CgroupParent": cgroup_parent(sandbox.spec.cgroup_parent, facts.cgroup_driver),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cri_dockerd_py.backends.docker.cdi import cdi_names, resolve_cdi
+from cri_dockerd_py.backends.docker.cdi import CdiEdits, cdi_names, resolve_cdi
 from cri_dockerd_py.backends.docker.container_config import Prepared
 from cri_dockerd_py.backends.docker.container_logs import DISCARD, ContainerLogs
 from cri_dockerd_py.backends.docker.daemon_state import DaemonState
@@ -49,13 +49,11 @@ class ContainerPreparation:
         """Return all of it; nothing that was made is left in the way of a second try."""
         check_mounts(spec.mounts, recursive_read_only=facts.recursive_read_only(sandbox.spec.runtime_handler))
         names = cdi_names(spec.cdi_devices, spec.annotations)
-        edits = await asyncio.to_thread(resolve_cdi, [] if facts.cdi else names)
+        edits = await asyncio.to_thread(resolve_cdi, names) if names and not facts.cdi else CdiEdits()
         user = await self._user(spec, image)
         seccomp_json = await read_seccomp_profile(None if spec.security.privileged else spec.security.seccomp)
         apparmor_loaded = await read_apparmor_profiles(spec.security.apparmor)
-        mounts, devices = await asyncio.to_thread(
-            _on_host, [*spec.mounts, *edits.mounts], [*spec.devices, *edits.devices]
-        )
+        mounts, devices = await _on_host([*spec.mounts, *edits.mounts], [*spec.devices, *edits.devices])
         return Prepared(
             image=image.id,
             user=user.docker_user,
@@ -67,6 +65,7 @@ class ContainerPreparation:
             extra_envs=edits.envs,
             seccomp_json=seccomp_json,
             apparmor_loaded=apparmor_loaded,
+            grantable=self._daemon.capabilities,
             least_oom_score_adj=self._daemon.least_oom_score_adj,
         )
 
@@ -95,5 +94,7 @@ class ContainerPreparation:
         return replace(mount, host_path=source, image=None, image_sub_path="")
 
 
-def _on_host(mounts: Sequence[Mount], devices: Sequence[Device]) -> tuple[Sequence[Mount], Entries]:
-    return resolve_sources(mounts), device_entries(devices)
+async def _on_host(mounts: Sequence[Mount], devices: Sequence[Device]) -> tuple[Sequence[Mount], Entries]:
+    if not mounts and not devices:
+        return (), ()
+    return await asyncio.to_thread(lambda: (resolve_sources(mounts), device_entries(devices)))

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from cri_dockerd_py.backends.docker.client import Version
 from cri_dockerd_py.backends.docker.facts import DaemonFacts
 from cri_dockerd_py.errors import InvalidArgument, Unimplemented
 from cri_dockerd_py.model.security import (
@@ -22,6 +23,9 @@ from cri_dockerd_py.model.security import (
 )
 
 _ALL = "ALL"
+#: Engine 20.10 may have been built without knowing these, and refuses what it does not know.
+_NEW_CAPABILITIES = frozenset({"BPF", "CHECKPOINT_RESTORE", "PERFMON"})
+_NEW_CAPABILITIES_API = (1, 42)
 _LOCALHOST = "localhost/"
 _PROFILE_LIMIT_BYTES = 4 << 20
 _APPARMOR_PROFILES = Path("/sys/kernel/security/apparmor/profiles")
@@ -82,8 +86,13 @@ async def read_apparmor_profiles(profile: SecurityProfile | None) -> frozenset[s
     return await asyncio.to_thread(_loaded_apparmor_profiles)
 
 
-def capability_fields(capabilities: Capabilities) -> dict[str, Any]:
-    """Return CapAdd and CapDrop such that Docker's rules give CRI's result: adds before drops, ALL first (CAP-01)."""
+def capability_fields(
+    capabilities: Capabilities, grantable: frozenset[str] | None = None, api: Version = (1, 51)
+) -> dict[str, Any]:
+    """Return CapAdd and CapDrop such that Docker's rules give CRI's result: adds before drops, ALL first (CAP-01).
+
+    Where Docker itself lacks capabilities, as in a nested cluster, ALL stands for those that it has.
+    """
     if capabilities.add_ambient:
         raise Unimplemented(
             f"ambient capabilities ({', '.join(capabilities.add_ambient)}): Docker Engine cannot set them; "
@@ -94,6 +103,9 @@ def capability_fields(capabilities: Capabilities) -> dict[str, Any]:
     singles = [name for name in add if name != _ALL and name not in drop]
     if _ALL in drop:
         return {"CapAdd": singles, "CapDrop": [_ALL]}
+    if _ALL in add and grantable is not None:
+        unknown = _NEW_CAPABILITIES if api < _NEW_CAPABILITIES_API else ()
+        return {"CapAdd": sorted(grantable.difference(drop, unknown)), "CapDrop": [_ALL]}
     if _ALL in add:
         return {"CapAdd": [_ALL], "CapDrop": drop}
     return {"CapAdd": singles, "CapDrop": drop}
