@@ -22,29 +22,30 @@ class EngineHealth:
         self.ready = False
         self.reason = "not connected yet"
         self._lost: asyncio.Future[None] | None = None
-        self._found = asyncio.Event()
+        self._looked = asyncio.Event()
 
     def up(self) -> None:
         """The engine answers and what is known of it is whole."""
         if not self.ready:
             _LOG.info("%s is ready", self.engine_name)
         self.ready, self.reason = True, ""
-        self._found.set()
+        self._looked.set()
 
     def down(self, reason: str) -> None:
         """The engine is away; every guarded call under way ends with Unavailable."""
         if self.ready:
             _LOG.warning("%s is away, writes are refused until it is back: %s", self.engine_name, reason)
         self.ready, self.reason = False, reason
+        self._looked.set()
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)
         self._lost = None
 
     async def wait_ready(self, within_s: float) -> bool:
-        """Return whether the engine has been ready once within the time."""
+        """Return whether the engine is ready once it has been looked at, which is waited for no longer than that."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                await self._found.wait()
+                await self._looked.wait()
         return self.ready
 
     def require(self) -> None:

@@ -16,6 +16,7 @@ from tests.behaviour.client import Container, Cri, Pod, eventually, host_pids, r
 from tests.behaviour.conftest import OWN_SERVICE, service_client
 from tests.cri_server import CriServer
 from tests.engines import DockerEngine
+from tests.processes import answers
 
 pytestmark = OWN_SERVICE
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -138,8 +139,10 @@ def test_service_starts_without_an_engine_and_takes_it_when_it_comes(
         pod = cri.run_pod()
         server.stop()
         own_docker_engine.stop()
-        server.start()
+        server.daemon.start(lambda: answers(server.socket))
         assert not runtime_ready(cri)
+        with refused(UNAVAILABLE):
+            cri("ListPodSandbox")
         own_docker_engine.start()
         eventually(lambda: runtime_ready(cri), bool, "RuntimeReady true", 30)
         assert pod.status().state == pb.SANDBOX_READY
