@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,13 @@ _serial = itertools.count()
 class CriServer:
     """`cri-dockerd-py serve` with directories and a socket of its own."""
 
-    def __init__(self, docker_endpoint: str, network: CniNetwork, flags: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        docker_endpoint: str,
+        network: CniNetwork,
+        flags: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = private_directory("s")
         self.socket = self.directory / "cri.sock"
         self.root_dir = self.directory / "root"
@@ -50,7 +56,7 @@ class CriServer:
         }
         (self.directory / "config.toml").touch()
         command = [str(PROGRAM), "serve", *(f"--{name}={value}" for name, value in options.items()), *flags]
-        self.daemon = Daemon(command, self.directory / "serve.log")
+        self.daemon = Daemon(command, self.directory / "serve.log", environment)
 
     def start(self) -> None:
         """Start the service and wait until it answers Version."""

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,15 @@ PLUGIN_SOCKETS = Path("/run/docker/plugins")
 START_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 20.0
 _serial = itertools.count()
+# Puts the descriptors where systemd would, and becomes the command that follows.
+_PASS = (
+    "import os, sys\n"
+    "copies = [os.dup2(int(fd), 200 + n) for n, fd in enumerate(sys.argv[2].split(','))]\n"
+    "fds = [os.dup2(fd, 3 + n, inheritable=True) for n, fd in enumerate(copies)]\n"
+    "for fd in copies: os.close(fd)\n"
+    "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(fds)), LISTEN_FDNAMES=sys.argv[1])\n"
+    "os.execvp(sys.argv[3], sys.argv[3:])\n"
+)
 
 
 def private_directory(label: str) -> Path:
@@ -54,6 +64,7 @@ class Daemon:
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self.command = list(command)
         self.log = log
+        self.passed: Mapping[str, int] = {}  # name → descriptor, given to the process as systemd does
         self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -73,8 +84,9 @@ class Daemon:
         """Start the process and wait until `ready()`."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self.command,
+                [*self._passing(), *self.command],
                 env=self._environment,
+                pass_fds=tuple(self.passed.values()),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -107,6 +119,11 @@ class Daemon:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+
+    def _passing(self) -> list[str]:
+        if not self.passed:
+            return []
+        return [sys.executable, "-c", _PASS, ":".join(self.passed), ",".join(map(str, self.passed.values()))]
 
     def log_tail(self, lines: int = 40) -> str:
         """Return the end of the log."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,9 @@ from cri_dockerd_py.backends.docker.container_logs import ContainerLogs, DriverL
 from cri_dockerd_py.backends.docker.engine import DockerOptions, connect
 from cri_dockerd_py.daemon.instance import log_driver_name
 from cri_dockerd_py.daemon.service_manager import ServiceManager
+from cri_dockerd_py.errors import FailedPrecondition
 from cri_dockerd_py.logs.counters import Counters
-from cri_dockerd_py.logs.driver import LogDriver
+from cri_dockerd_py.logs.driver import PLUGIN_DIR, LogDriver
 from cri_dockerd_py.model.sandbox import DnsConfig
 from cri_dockerd_py.network.resolv_conf import render_resolv_conf, write_resolv_conf
 from cri_dockerd_py.pause.image import PAUSE_IMAGE_NAME, pause_image_tar
@@ -32,12 +34,16 @@ class DockerSide:
     ) -> None:
         self._driver: LogDriver | None = None
         logs: ContainerLogs = JsonFileLogs()
+        listener = manager.take_log_listener()
         if settings.container_log_format == "cri":
+            name = log_driver_name(settings)
+            _check_listener(listener, name)
             self._driver = LogDriver(
-                log_driver_name(settings),
+                name,
                 state_dir=settings.state_dir / "logs",
                 inherited=manager.kept_log_fifos(),
                 keeper=manager,
+                listener=listener,
             )
             logs = DriverLogs(self._driver.log_config(), self._driver.reopen, self._driver.forget)
         self._docker = connect(_options(settings, logs, observe))
@@ -63,6 +69,15 @@ class DockerSide:
         await self._docker.close()
         if self._driver is not None:
             await self._driver.stop()
+
+
+def _check_listener(listener: socket.socket | None, name: str) -> None:
+    expected = PLUGIN_DIR / f"{name}.sock"
+    if listener is not None and listener.getsockname() != str(expected):
+        raise FailedPrecondition(
+            f"the log driver is named {name}, so Docker looks for it at {expected}, but its socket unit listens at "
+            f"{listener.getsockname()}; set ListenStream={expected} there, or stop the unit"
+        )
 
 
 def _options(settings: Settings, logs: ContainerLogs, observe: Callable[[str, float, bool], None]) -> DockerOptions:

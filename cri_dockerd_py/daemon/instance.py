@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from cri_dockerd_py.errors import FailedPrecondition
 from cri_dockerd_py.logs.driver import DEFAULT_NAME
 from cri_dockerd_py.settings import Settings
 
@@ -22,3 +26,18 @@ def log_driver_name(settings: Settings) -> str:
         return settings.log_driver_name
     is_default = settings.root_dir == Settings().root_dir
     return DEFAULT_NAME if is_default else f"{DEFAULT_NAME}-{instance_name(settings.root_dir)}"
+
+
+@contextmanager
+def sole_use(root_dir: Path) -> Iterator[None]:
+    """Be the only process that serves with this root directory; the kernel lets go of it when the process ends."""
+    root_dir.mkdir(0o700, parents=True, exist_ok=True)
+    with (root_dir / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FailedPrecondition(
+                f"another process serves with the root directory {root_dir}; stop it, "
+                "or give this one a --root-dir, a --state-dir and a --container-runtime-endpoint of its own"
+            ) from None
+        yield

@@ -17,7 +17,7 @@ from cri_dockerd_py.core.sessions import Sessions
 from cri_dockerd_py.core.stats import Stats
 from cri_dockerd_py.cri.server import CriServer
 from cri_dockerd_py.daemon.docker_engine import DockerSide
-from cri_dockerd_py.daemon.instance import instance_name
+from cri_dockerd_py.daemon.instance import instance_name, sole_use
 from cri_dockerd_py.daemon.log_setup import set_up_logs
 from cri_dockerd_py.daemon.metrics_wiring import MetricsWiring
 from cri_dockerd_py.daemon.service_manager import ServiceManager
@@ -64,6 +64,7 @@ async def _serve(settings: Settings) -> None:
 async def _running(settings: Settings, manager: ServiceManager) -> AsyncIterator[None]:
     """Hold everything that runs; leaving it stops all, the newest first."""
     async with AsyncExitStack() as stack:
+        stack.enter_context(sole_use(settings.root_dir))
         metrics = ServiceMetrics(__version__)
         wiring = MetricsWiring(metrics, "docker")
         docker = DockerSide(settings, manager, wiring.engine_call)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 _FIRST_DESCRIPTOR = 3
 _LOG_FIFO_PREFIX = "log-"
+_LOG_LISTENER = "plugin"
 _MICROSECONDS = 1_000_000
 
 
@@ -35,12 +36,23 @@ class ServiceManager:
 
     def kept_log_fifos(self) -> dict[str, int]:
         """Return the log FIFOs that were kept for us, by the name they were kept under."""
+        return {name: fd for name, fd in self._passed() if name.startswith(_LOG_FIFO_PREFIX)}
+
+    def take_log_listener(self) -> socket.socket | None:
+        """Return the log driver's listening socket, where the manager holds it for us."""
+        for name, fd in self._passed():
+            if name == _LOG_LISTENER:
+                listener = socket.socket(fileno=os.dup(fd))
+                # Whoever looks for CRI's socket among those that were passed must not find this one.
+                _occupy(fd)
+                return listener
+        return None
+
+    def _passed(self) -> list[tuple[str, int]]:
         if self._environment.get("LISTEN_PID") != str(os.getpid()):
-            return {}
+            return []
         names = self._environment.get("LISTEN_FDNAMES", "").split(":")
-        return {
-            name: _FIRST_DESCRIPTOR + index for index, name in enumerate(names) if name.startswith(_LOG_FIFO_PREFIX)
-        }
+        return [(name, _FIRST_DESCRIPTOR + index) for index, name in enumerate(names)]
 
     async def feed_watchdog(self) -> None:
         """Tell twice per period that the loop turns, where a watchdog is asked for."""
@@ -58,3 +70,10 @@ class ServiceManager:
                 channel.sendmsg([text.encode()], control, 0, address)
             except OSError:
                 return  # a manager that is gone has no use for the news
+
+
+def _occupy(fd: int) -> None:
+    """Put /dev/null in the place of a descriptor, so that its number is not given to another file."""
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(null, fd, inheritable=False)
+    os.close(null)

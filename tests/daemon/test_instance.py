@@ -1,0 +1,31 @@
+"""Instances on one node keep apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cri_dockerd_py.daemon.instance import instance_name, log_driver_name, sole_use
+from cri_dockerd_py.errors import FailedPrecondition
+from cri_dockerd_py.settings import Settings
+
+
+def test_names_follow_the_root_directory() -> None:
+    assert instance_name(Path("/a")) == instance_name(Path("/a")) != instance_name(Path("/b"))
+
+
+def test_the_log_driver_is_named_after_the_instance_unless_it_is_set() -> None:
+    assert log_driver_name(Settings()) == "cri-dockerd-py"
+    assert log_driver_name(Settings(log_driver_name="mine")) == "mine"
+    elsewhere = log_driver_name(Settings(root_dir=Path("/a")))
+    assert elsewhere.startswith("cri-dockerd-py-")
+    assert elsewhere != log_driver_name(Settings(root_dir=Path("/b")))
+
+
+def test_a_root_directory_serves_one_process_at_a_time(tmp_path: Path) -> None:
+    root_dir = tmp_path / "root"
+    with sole_use(root_dir), pytest.raises(FailedPrecondition, match=f"{root_dir}; stop it"), sole_use(root_dir):
+        pass
+    with sole_use(root_dir):
+        pass
