@@ -18,15 +18,23 @@ def start(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
 
 
 async def cancel(jobs: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait for them; failures that nobody expected are logged."""
-    jobs = [job for job in jobs if not job.done() or not job.cancelled()]
-    for job in jobs:
+    """Cancel tasks and wait for them, also when the caller is cancelled meanwhile: it owns what they use."""
+    owned = list(jobs)
+    pending = {job for job in owned if not job.done()}
+    cancelled: asyncio.CancelledError | None = None
+    for job in pending:
         job.cancel()
-    if jobs:
-        await asyncio.wait(jobs)
-    for job in jobs:
-        if not job.cancelled() and (cause := job.exception()) is not None:
-            logger.debug("%s ended with %r", job.get_name(), cause)
+    while pending:
+        try:
+            _, pending = await asyncio.wait(pending)
+        except asyncio.CancelledError as cause:
+            cancelled = cause
+            pending = {job for job in pending if not job.done()}
+    for job in owned:
+        if not job.cancelled() and (failure := job.exception()) is not None:
+            logger.debug("%s ended with %r", job.get_name(), failure)
+    if cancelled is not None:
+        raise cancelled
 
 
 class Turns:

@@ -53,9 +53,11 @@ class Relay:
             if down.done():
                 down.result()
         finally:
-            await jobs.cancel((up, down))
-            self._inbox.discard()
-            self._target.close()
+            try:
+                await jobs.cancel((up, down))
+            finally:
+                self._inbox.discard()
+                self._target.close()
 
     async def _wait_half_closed(self, pending: set[asyncio.Task[None]]) -> None:
         """Wait for the other direction while something moves in it."""

@@ -27,11 +27,13 @@ def open_fds() -> set[str]:
     return {name for name in names if "anon_inode:[pidfd]" not in name}
 
 
-async def settled(check: Callable[[], bool], within_s: float = 10.0) -> None:
+async def settled(
+    check: Callable[[], bool], within_s: float = 10.0, what: Callable[[], str] = lambda: "it did not come about"
+) -> None:
     """Wait for what the peers' kernels and the loop still have to do."""
     deadline = asyncio.get_running_loop().time() + within_s
     while not check():
-        assert asyncio.get_running_loop().time() < deadline, "it did not come about"
+        assert asyncio.get_running_loop().time() < deadline, what()
         await asyncio.sleep(0.01)
 
 
@@ -87,8 +89,8 @@ async def start_streaming() -> AsyncIterator[Callable[..., Awaitable[Streaming]]
             assert process.process.returncode is not None, "a process was left running"
     # The steps of a fixture run in tasks of their own.
     mine = {asyncio.current_task()}
-    await settled(lambda: asyncio.all_tasks() <= tasks | mine)
-    await settled(lambda: open_fds() <= fds)
+    await settled(lambda: asyncio.all_tasks() <= tasks | mine, what=lambda: f"tasks: {asyncio.all_tasks() - tasks}")
+    await settled(lambda: open_fds() <= fds, what=lambda: f"open: {open_fds() - fds}")
 
 
 @pytest.fixture
