@@ -290,11 +290,18 @@ async def _read(response: aiohttp.ClientResponse, call: str) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
+async def _next_chunk(response: aiohttp.ClientResponse, call: str) -> bytes:
+    try:
+        return await response.content.readany()
+    except _LOST as error:
+        raise Unavailable(f"Docker has broken off its answer to {call}: {error or type(error).__name__}") from error
+
+
 async def _objects(response: aiohttp.ClientResponse, call: str) -> AsyncIterator[dict[str, Any]]:
     """Yield the objects, which may be separated by line ends or by nothing."""
     decoder = json.JSONDecoder()
     pending = ""
-    while chunk := await response.content.readany():
+    while chunk := await _next_chunk(response, call):
         pending += chunk.decode("utf-8", "surrogateescape")
         while text := pending.lstrip():
             try:

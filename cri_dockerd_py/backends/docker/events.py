@@ -101,9 +101,10 @@ class DockerEvents(EventSource):
                         queue.put_nowait(event)
         except* CriError as errors:
             queue.put_nowait(Unavailable(f"Docker's event stream broke: {errors.exceptions[0]}"))
-        except* (OSError, ValueError, KeyError, EOFError) as failures:
-            queue.put_nowait(Unavailable(f"Docker's event stream broke: {failures.exceptions[0]!r}"))
-        queue.put_nowait(None)
+        except* (ValueError, KeyError, TypeError, AttributeError) as failures:
+            queue.put_nowait(Unavailable(f"Docker's event stream makes no sense: {failures.exceptions[0]!r}"))
+        finally:
+            queue.put_nowait(None)
 
     def _translate(self, message: Mapping[str, Any]) -> EngineEvent | None:
         if message.get("Type") == "image":
