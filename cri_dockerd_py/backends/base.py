@@ -306,4 +306,3 @@ class Engine:
     processes: ProcessRuntime
     images: ImageStore
     events: EventSource
-
