@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from cri_dockerd_py.core.assembly import Core
-from cri_dockerd_py.core.sessions import SessionUrls
-from cri_dockerd_py.errors import Unimplemented
+from cri_dockerd_py.core.execution import Execution
+from cri_dockerd_py.metrics.endpoint import parse_bind_address
 from cri_dockerd_py.metrics.registry import ServiceMetrics
 from cri_dockerd_py.settings import Settings
+from cri_dockerd_py.streaming.netns_dial import NetnsDialer
+from cri_dockerd_py.streaming.options import StreamingOptions
+from cri_dockerd_py.streaming.process import Openers
+from cri_dockerd_py.streaming.server import StreamingServer
 
-
-class _NoSessions:
-    def exec_url(
-        self, container_id: str, command: tuple[str, ...], tty: bool, stdin: bool, stdout: bool, stderr: bool
-    ) -> str:
-        raise Unimplemented("exec sessions are not served yet; use ExecSync")
-
-    def attach_url(self, container_id: str, tty: bool, stdin: bool, stdout: bool, stderr: bool) -> str:
-        raise Unimplemented("attach sessions are not served yet")
-
-    def port_forward_url(self, sandbox_id: str, ports: tuple[int, ...]) -> str:
-        raise Unimplemented("port-forward sessions are not served yet")
+_ALL_ADDRESSES = "0.0.0.0:0"
 
 
 @asynccontextmanager
-async def session_server(settings: Settings, core: Core, metrics: ServiceMetrics) -> AsyncIterator[SessionUrls]:
+async def session_server(settings: Settings, core: Core, metrics: ServiceMetrics) -> AsyncIterator[StreamingServer]:
     """Serve sessions for as long as the context lasts."""
-    yield _NoSessions()
+    address, port = parse_bind_address(settings.streaming_bind_addr or _ALL_ADDRESSES)
+    options = StreamingOptions(
+        address=address,
+        port=port,
+        tls_cert_file=str(settings.streaming_tls_cert_file),
+        tls_key_file=str(settings.streaming_tls_key_file),
+    )
+    ports = PodPorts(core.execution)
+    server = StreamingServer(options, Openers(core.execution.open_exec, core.execution.open_attach, ports.open))
+    metrics.streaming_sessions.labels("all").set_function(lambda: float(server.session_count))
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+class PodPorts:
+    """Opens sockets to ports of pods, from inside their network namespaces."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._dialer = NetnsDialer()
+
+    async def open(self, sandbox_id: str, port: int) -> socket.socket:
+        """Return a connected socket; pods on the node's network are dialled from here."""
+        record = self._execution.ready_sandbox(sandbox_id)
+        netns_path = "" if record.spec.host_network else record.netns_path or f"/proc/{record.pid}/ns/net"
+        return await self._dialer.dial(netns_path, port)
