@@ -73,6 +73,7 @@ class ForeignPod:
 
     def make(self) -> None:
         """Make the sandbox with its network, and one running container."""
+        self.log_root.mkdir(parents=True, exist_ok=True)
         self._make_sandbox()
         self._write_checkpoint()
         self.engine.client.api.start(self.id)
