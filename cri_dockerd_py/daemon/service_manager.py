@@ -27,7 +27,8 @@ class ServiceManager:
         self._send(state)
 
     def keep(self, name: str, fd: int) -> None:
-        """Have a descriptor kept open while this service is away."""
+        """Have a descriptor kept open while this service is away, in the place of an earlier one of that name."""
+        self.release(name)
         self._send(f"FDSTORE=1\nFDNAME={name}", fd)
 
     def release(self, name: str) -> None:

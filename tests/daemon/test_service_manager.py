@@ -40,6 +40,7 @@ def test_states_are_told(manager: ServiceManager, manager_socket: socket.socket)
 def test_descriptors_are_handed_over_and_let_go(manager: ServiceManager, manager_socket: socket.socket) -> None:
     reader, writer = os.pipe()
     manager.keep("log-c1", writer)
+    assert manager_socket.recv(100) == b"FDSTOREREMOVE=1\nFDNAME=log-c1"
     text, ancillary, _, _ = manager_socket.recvmsg(100, socket.CMSG_SPACE(4))
     kept = array.array("i", ancillary[0][2])[0]
     os.write(kept, b"x")
