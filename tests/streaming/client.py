@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import ssl
@@ -253,6 +254,8 @@ class Stream:
         self.ended = asyncio.Event()
         self.fin = False
         self.reset_status: int | None = None
+        #: Set for what is too much to keep.
+        self.digest: hashlib._Hash | None = None
 
     async def write(self, data: bytes) -> None:
         for start in range(0, len(data), 32768):
@@ -295,7 +298,6 @@ class SpdyClient:
         self.may_read.set()
         self.changed = asyncio.Event()
         self.received_bytes = 0
-        self.digest: object | None = None
         self._next_id = 1
         self._reading = asyncio.ensure_future(self._read())
 
@@ -357,8 +359,8 @@ class SpdyClient:
                 assert stream.replied.is_set(), "data before the reply"
                 assert not stream.fin, "data behind the end"
                 self.received_bytes += len(frame.data)
-                if self.digest is not None:
-                    self.digest.update(frame.data)  # type: ignore[attr-defined]
+                if stream.digest is not None:
+                    stream.digest.update(frame.data)
                 else:
                     stream.received += frame.data
                 stream.changed.set()
