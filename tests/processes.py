@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from cri_dockerd_py.daemon.instance import instance_name
+
 PREFIX = "cdp-"
 # Docker looks for the log drivers of the services under test there, whatever its own directories are.
 PLUGIN_SOCKETS = Path("/run/docker/plugins")
@@ -131,7 +133,7 @@ class Daemon:
 
 
 def erase(directory: Path) -> None:
-    """Kill what still runs from `directory`, unmount what is mounted there, and remove it."""
+    """Kill what still runs from `directory`, unmount what is mounted there, and remove it, pods' namespaces too."""
     for process in Path("/proc").iterdir():
         if process.name.isdigit() and int(process.name) != os.getpid() and _belongs(process, directory):
             with contextlib.suppress(ProcessLookupError):
@@ -139,6 +141,8 @@ def erase(directory: Path) -> None:
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for mount in sorted((m for m in mounts if m.startswith(f"{directory}/")), key=len, reverse=True):
         subprocess.run(["umount", "-l", mount], capture_output=True)
+    for netns in Path("/run/netns").glob(f"cri-{instance_name(directory / 'root')}-*"):
+        subprocess.run(["ip", "netns", "delete", netns.name], capture_output=True)
     shutil.rmtree(directory, ignore_errors=True)
 
 
