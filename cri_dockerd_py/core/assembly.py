@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -22,12 +23,15 @@ from cri_dockerd_py.core.observers import CoreObservers
 from cri_dockerd_py.core.pod_attachments import PodAttachments
 from cri_dockerd_py.core.recovery import Recovery
 from cri_dockerd_py.core.sandboxes import Sandboxes
+from cri_dockerd_py.errors import CriError
 from cri_dockerd_py.network.netns import NetnsDir
 from cri_dockerd_py.network.pod_network import PodNetwork
 from cri_dockerd_py.store.records import Records
 
 _FILESYSTEMS_EVERY_S = 60.0
 _SETTLE_WITHIN_S = 5.0
+_LOOK_AGAIN_S = 1.0
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class CoreSettings:
     runtime_name: str
     exec_drain_timeout_s: float
     resync_interval_s: float
+    cni_gc: bool
     effective: Callable[[], Mapping[str, object]]
     observers: CoreObservers = field(default_factory=CoreObservers)
 
@@ -49,6 +54,7 @@ class Core:
     ) -> None:
         gates, self._jobs = Gates(), Jobs()
         self._records = records
+        self._settings = settings
         self.inventory = Inventory()
         self.events = Events(self.inventory)
         self.health = EngineHealth(engine.name)
@@ -91,12 +97,26 @@ class Core:
 
     def run_in(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """Start following the engine."""
-        return [
+        jobs = [
             group.create_task(self.feed.follow(), name="engine events"),
             group.create_task(self.feed.watch(), name="engine watch"),
             group.create_task(self.feed.resync_regularly(), name="resync"),
             group.create_task(self.images.keep_filesystems_fresh(_FILESYSTEMS_EVERY_S), name="image filesystems"),
         ]
+        if self._settings.cni_gc:
+            jobs.append(group.create_task(self._collect_network_garbage(), name="network garbage"))
+        return jobs
+
+    async def _collect_network_garbage(self) -> None:
+        """Once, when it is known what pods there are."""
+        while True:
+            if self.inventory.known:
+                break
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        try:
+            await self.attachments.collect_garbage()
+        except CriError as error:
+            _LOG.warning("the network plugins could not collect garbage: %s", error)
 
     async def close(self) -> None:
         """Let what was begun end."""

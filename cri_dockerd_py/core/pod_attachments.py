@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 
+from cri_dockerd_py.errors import CriError
 from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxSpec
 from cri_dockerd_py.network.netns import NetnsDir
-from cri_dockerd_py.network.pod_network import PodNetwork
+from cri_dockerd_py.network.pod_network import PodNetwork, attachments_of
 from cri_dockerd_py.network.pod_request import PodNetworkRequest
 from cri_dockerd_py.store.records import Attachment, Records
 
@@ -70,6 +71,18 @@ class PodAttachments:
         """Remove namespaces of ours that belong to nothing, which only a crash at the wrong moment leaves."""
         for sandbox_id in await self._network.sweep({*live_ids, *self._held}):
             _LOG.info("removed the network namespace of sandbox %s, which is gone", sandbox_id)
+
+    async def collect_garbage(self) -> None:
+        """Have plugins that offer it free what belongs to none of the attachments on record (CNI GC)."""
+        await self._network.gc(attachments_of(self._held))
+
+    async def check(self, record: SandboxRecord) -> str:
+        """Return what plugins that offer it find wrong with the sandbox's attachment, "ok" when nothing (CNI CHECK)."""
+        try:
+            await self._network.check(_request(record.id, record.spec, record.netns_path or None))
+        except CriError as error:
+            return str(error)
+        return "ok"
 
     @staticmethod
     def _live_netns(attachment: Attachment | None, record: SandboxRecord | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -61,6 +62,7 @@ class Sandboxes:
         """Make and start a sandbox with its network; on any failure everything is taken back (RUN-06)."""
         self._health.require()
         self._check_handler(spec.runtime_handler)
+        _check_hostname(spec)
         with self._identities.hold_sandbox(spec.metadata):
             intent_id = await self._records.begin_run_sandbox(spec)
             undo = Undo(_UNDO_WITHIN_S)
@@ -191,9 +193,12 @@ class Sandboxes:
         self._inventory.put_sandbox(replace(record, spec=spec))
 
     async def verbose(self, sandbox_id: str) -> Mapping[str, object]:
-        """Return the engine's own view of the sandbox, for people."""
+        """Return the engine's own view of the sandbox, and what its network plugins say, for people."""
         record = self._inventory.sandbox(sandbox_id)
-        return await self._health.guard(self._engine.sandboxes.verbose(record.id))
+        view = dict(await self._health.guard(self._engine.sandboxes.verbose(record.id)))
+        if record.state is SandboxState.READY and not record.spec.host_network:
+            view["network"] = {"netns": record.netns_path, "check": await self._attachments.check(record)}
+        return view
 
     def _find(self, sandbox_id: str) -> SandboxRecord | None:
         check_id("sandbox", sandbox_id)
@@ -201,3 +206,11 @@ class Sandboxes:
             return self._inventory.sandbox(sandbox_id)
         except NotFound:
             return None
+
+
+def _check_hostname(spec: SandboxSpec) -> None:
+    """A pod on the node's network has the node's name (RUN-09)."""
+    if spec.host_network and spec.hostname not in ("", node_name := socket.gethostname()):
+        raise InvalidArgument(
+            f"hostname {spec.hostname!r} cannot be had with host network, where it is {node_name!r}: leave it empty"
+        )

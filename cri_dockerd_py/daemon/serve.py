@@ -157,6 +157,7 @@ def _core_settings(settings: Settings, wiring: MetricsWiring) -> CoreSettings:
         runtime_name=settings.runtime_name,
         exec_drain_timeout_s=settings.exec_drain_timeout,
         resync_interval_s=settings.resync_interval,
+        cni_gc=settings.cni_gc,
         effective=lambda: {**settings.plain(), "stateDir": str(settings.state_dir)},
         observers=wiring.core_observers(),
     )

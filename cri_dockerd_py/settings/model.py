@@ -86,6 +86,10 @@ class Settings:
     )
     cni_cache_dir: AbsolutePath = _setting(Path("/var/lib/cni/cache"), "where CNI results are kept, in libcni's format")
     cni_timeout: Seconds = _setting(220.0, "the limit for setting up, or taking down, the network of one pod")
+    cni_gc: bool = _setting(
+        False,
+        "after start, have plugins of CNI 1.1 free what no pod holds; only where no other program uses their networks",
+    )
     pod_cidr: CommaList = _setting((), "address ranges for pods, where kubelet does not give them")
 
     container_log_format: Literal["cri", "json-file"] = _setting(
