@@ -45,7 +45,7 @@ class DockerSide:
                 keeper=manager,
                 listener=listener,
             )
-            logs = DriverLogs(self._driver.log_config(), self._driver.reopen, self._driver.forget)
+            logs = DriverLogs(self._driver.log_config(), self._driver.reopen, self._driver.forget, self._driver.known)
         self._docker = connect(_options(settings, logs, observe))
 
     @property

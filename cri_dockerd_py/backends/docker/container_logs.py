@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, ClassVar
 
 from cri_dockerd_py.errors import FailedPrecondition, NotFound
@@ -34,6 +34,10 @@ class ContainerLogs(ABC):
     async def removed(self, container_id: str, log_path: str) -> None:
         """A container is gone; its log stays."""
 
+    @abstractmethod
+    async def keep_only(self, container_ids: Collection[str]) -> None:
+        """Forget containers that are not among these: they went while nobody looked."""
+
 
 class DriverLogs(ContainerLogs):
     """CRI log files, written by this service's log driver."""
@@ -43,7 +47,9 @@ class DriverLogs(ContainerLogs):
         config: Mapping[str, Any],
         reopen: Callable[[str], Awaitable[None]],
         forget: Callable[[str], Awaitable[None]],
+        known: Callable[[], Collection[str]],
     ) -> None:
+        self._known = known
         self._config = config
         self._reopen = reopen
         self._forget = forget
@@ -70,6 +76,11 @@ class DriverLogs(ContainerLogs):
         """Let the driver forget the container."""
         await self._forget(container_id)
 
+    async def keep_only(self, container_ids: Collection[str]) -> None:
+        """Let the driver forget the others."""
+        for container_id in [known for known in self._known() if known not in container_ids]:
+            await self._forget(container_id)
+
 
 class JsonFileLogs(ContainerLogs):
     """Docker's json-file driver, and links to its files at the log paths."""
@@ -94,3 +105,6 @@ class JsonFileLogs(ContainerLogs):
     async def removed(self, container_id: str, log_path: str) -> None:
         """Remove the link, which leads nowhere now."""
         await asyncio.to_thread(unlink_json_log, log_path)
+
+    async def keep_only(self, container_ids: Collection[str]) -> None:
+        """Docker looks after its own files."""

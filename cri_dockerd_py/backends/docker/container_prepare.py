@@ -49,7 +49,7 @@ class ContainerPreparation:
         """Return all of it; nothing that was made is left in the way of a second try."""
         check_mounts(spec.mounts, recursive_read_only=facts.recursive_read_only(sandbox.spec.runtime_handler))
         names = cdi_names(spec.cdi_devices, spec.annotations)
-        edits = await asyncio.to_thread(resolve_cdi, names) if names and not facts.cdi else CdiEdits()
+        edits = await asyncio.to_thread(resolve_cdi, names, docker_knows=facts.cdi) if names else CdiEdits()
         user = await self._user(spec, image)
         seccomp_json = await read_seccomp_profile(None if spec.security.privileged else spec.security.seccomp)
         apparmor_loaded = await read_apparmor_profiles(spec.security.apparmor)
@@ -61,7 +61,7 @@ class ContainerPreparation:
             mounts=[await self._with_image(mount, sandbox.id, facts) for mount in mounts],
             log_config=self._logs.config() if has_log else DISCARD,
             devices=devices,
-            cdi_requests=names if facts.cdi else (),
+            cdi_requests=edits.requests,
             extra_envs=edits.envs,
             seccomp_json=seccomp_json,
             apparmor_loaded=apparmor_loaded,

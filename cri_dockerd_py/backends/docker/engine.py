@@ -88,7 +88,7 @@ def connect(options: DockerOptions) -> DockerEngine:
     volumes = ImageVolumes(client, options.state_dir)
     images = DockerImages(client, stall_s=options.pull_stall_s, pinned_name=options.pause_image)
     preparation = ContainerPreparation(daemon, ImageUserFiles(client), images.user_of, volumes, options.logs)
-    snapshots = DockerSnapshots(client, objects, daemon, images, checkpoints, volumes, marks, ENGINE_NAME)
+    snapshots = DockerSnapshots(client, objects, daemon, images, checkpoints, volumes, options.logs, marks, ENGINE_NAME)
 
     async def prepare() -> None:
         """Look at the daemon afresh: it may have been restarted, upgraded or emptied."""

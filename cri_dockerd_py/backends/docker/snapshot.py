@@ -15,6 +15,7 @@ from cri_dockerd_py.backends.docker import labels as keys
 from cri_dockerd_py.backends.docker.checkpoint import CheckpointFiles
 from cri_dockerd_py.backends.docker.client import DockerClient
 from cri_dockerd_py.backends.docker.container_convert import container_record
+from cri_dockerd_py.backends.docker.container_logs import ContainerLogs
 from cri_dockerd_py.backends.docker.convert import NotOursError, docker_type
 from cri_dockerd_py.backends.docker.daemon_state import DaemonState
 from cri_dockerd_py.backends.docker.facts import DaemonFacts
@@ -55,6 +56,7 @@ class DockerSnapshots:
         images: DockerImages,
         checkpoints: CheckpointFiles,
         volumes: ImageVolumes,
+        logs: ContainerLogs,
         marks: Marks,
         engine_name: str,
     ) -> None:
@@ -64,6 +66,7 @@ class DockerSnapshots:
         self._images = images
         self._checkpoints = checkpoints
         self._volumes = volumes
+        self._logs = logs
         self._marks = marks
         self._engine_name = engine_name
         self._seen: dict[str, _Seen] = {}
@@ -91,6 +94,7 @@ class DockerSnapshots:
         sandboxes = [*_with_log_directories(sandboxes, containers), *await self._lost(checkpointed - listed)]
         # What this process has made since the list was taken is not in it.
         await self._volumes.release_all_but({sandbox.id for sandbox in sandboxes} | self._marks.made)
+        await self._logs.keep_only(listed | self._marks.made)
         return EngineSnapshot(facts.engine_info(self._engine_name), tuple(sandboxes), tuple(containers), tuple(images))
 
     async def _record(self, entry: object, facts: DaemonFacts) -> _Seen | None:
