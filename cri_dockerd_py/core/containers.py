@@ -89,7 +89,9 @@ class Containers:
         created = await self._engine.containers.create(spec, image, sandbox, log_path=log_path)
         undo.push("remove container", partial(self._engine.containers.remove, created.id))
         record = self._record(created, spec, image, sandbox, log_path)
+        undo.push("forget record", partial(self._records.forget_containers, [created.id]))
         await self._records.finish_container(intent_id, stored(record))
+        undo.keep()
         self._inventory.put_container(record)
         return created.id
 

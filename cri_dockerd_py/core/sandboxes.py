@@ -93,7 +93,9 @@ class Sandboxes:
             ips, netns_path = await self._attachments.attach(created.id, spec, started.pid)
         record = self._record(created, spec, started.pid, ips, netns_path)
         stored = StoredSandbox(record.id, record.engine, record.created_at_ns, spec)
+        undo.push("forget record", partial(self._records.forget_sandbox, created.id))
         await self._records.finish_sandbox(intent_id, stored)
+        undo.keep()
         self._inventory.put_sandbox(record)
         return created.id
 

@@ -22,6 +22,10 @@ class Undo:
         """Remember how to take an effect back."""
         self._steps.append((name, step))
 
+    def keep(self) -> None:
+        """Leave everything as it is: the operation is whole."""
+        self._steps.clear()
+
     async def run(self) -> bool:
         """Take everything back; False when a step failed, which is then left to recovery."""
         clean = True
