@@ -135,6 +135,7 @@ class Feed:
         elif record.state is ContainerState.CREATED and event.id not in self._inventory.starting:
             running = replace(record, state=ContainerState.RUNNING, started_at_ns=event.at_ns)
             self._inventory.put_container(running)
+            self._jobs.spawn(("inspect", event.id), lambda: self._learn_pid(event.id))
 
     def _look_at(self, object_id: str) -> None:
         if object_id not in self._inventory.sandboxes and object_id not in self._inventory.containers:
@@ -176,6 +177,13 @@ class Feed:
                 self._inventory.put_sandbox(complete)
                 return
             await asyncio.sleep(_FOREIGN_NETWORK_PAUSE_S)
+
+    async def _learn_pid(self, container_id: str) -> None:
+        """Complete the record of a container that another program has started."""
+        seen = await self._engine.containers.inspect(container_id)
+        record = self._inventory.containers.get(container_id)
+        if seen is not None and record is not None and record.state is seen.state is ContainerState.RUNNING:
+            self._inventory.put_container(replace(record, pid=seen.pid, started_at_ns=seen.started_at_ns))
 
     async def _refresh_images(self) -> None:
         await asyncio.sleep(_IMAGES_SETTLE_S)
