@@ -63,12 +63,17 @@ class Containers:
 
     # --- create
 
-    async def create(self, sandbox_id: str, spec: ContainerSpec) -> str:
-        """Make a container in a READY sandbox; on any failure nothing is left (CRE-02, CRE-07)."""
+    async def create(self, sandbox_id: str, spec: ContainerSpec, log_directory: str = "") -> str:
+        """Make a container in a READY sandbox; on any failure nothing is left (CRE-02, CRE-07).
+
+        `log_directory` is the one that the caller knows: of a pod that another program made, nobody else does.
+        """
         self._health.require()
         sandbox = self._inventory.sandbox(sandbox_id)
         async with self._gates.use(sandbox.id):
             sandbox = self._ready_sandbox(sandbox.id)
+            if log_directory:
+                sandbox = replace(sandbox, spec=replace(sandbox.spec, log_directory=log_directory))
             self._check_namespaces(spec, sandbox)
             image = self._images.require(spec.image.image)
             spec = replace(spec, mounts=self._images.resolve_mounts(spec.mounts))

@@ -14,7 +14,7 @@ from cri_dockerd_py.cri.decode import fields
 from cri_dockerd_py.cri.decode import node as decode
 from cri_dockerd_py.cri.decode.container import container_spec
 from cri_dockerd_py.cri.decode.resources import resources
-from cri_dockerd_py.cri.decode.sandbox import sandbox_spec
+from cri_dockerd_py.cri.decode.sandbox import log_directory, sandbox_spec
 from cri_dockerd_py.cri.encode import metrics as encode_metrics
 from cri_dockerd_py.cri.encode import node as encode_node
 from cri_dockerd_py.cri.encode.text import verbose_info
@@ -93,7 +93,8 @@ class RuntimeService:
     # --- containers
 
     async def CreateContainer(self, request: pb.CreateContainerRequest) -> pb.CreateContainerResponse:
-        created = await self._node.containers.create(request.pod_sandbox_id, container_spec(request))
+        directory = log_directory("sandbox_config.log_directory", request.sandbox_config.log_directory)
+        created = await self._node.containers.create(request.pod_sandbox_id, container_spec(request), directory)
         return pb.CreateContainerResponse(container_id=created)
 
     async def StartContainer(self, request: pb.StartContainerRequest) -> bytes:

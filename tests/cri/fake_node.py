@@ -126,7 +126,7 @@ class Containers:
         self._images = images
         self._gate = gate
 
-    async def create(self, sandbox_id: str, spec: ContainerSpec) -> str:
+    async def create(self, sandbox_id: str, spec: ContainerSpec, log_directory: str = "") -> str:
         await self._gate()
         sandbox = self._inventory.sandbox(sandbox_id)
         if sandbox.state is not SandboxState.READY:

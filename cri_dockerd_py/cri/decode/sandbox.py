@@ -27,7 +27,7 @@ def sandbox_spec(config: pb.PodSandboxConfig, runtime_handler: str) -> SandboxSp
     return SandboxSpec(
         metadata=_metadata(config.metadata),
         hostname=_hostname(config.hostname),
-        log_directory=_log_directory(config.log_directory),
+        log_directory=log_directory("config.log_directory", config.log_directory),
         dns=_dns(config.dns_config) if config.HasField("dns_config") else None,
         port_mappings=_port_mappings(config.port_mappings),
         labels=fields.text_map("config.labels", config.labels),
@@ -67,8 +67,9 @@ def _hostname(value: str) -> str:
     return value
 
 
-def _log_directory(value: str) -> str:
-    return fields.confined_absolute_path("config.log_directory", value) if value else ""
+def log_directory(field: str, value: str) -> str:
+    """Return where a pod's logs go, empty when it has none."""
+    return fields.confined_absolute_path(field, value) if value else ""
 
 
 def _cgroup_parent(value: str) -> str:
