@@ -153,7 +153,12 @@ async def test_exec_on_a_terminal_that_is_resized(kube: Kubectl, streaming: Stre
     async def wait_for(pattern: bytes) -> None:
         async with asyncio.timeout(20):
             while re.search(pattern, seen) is None:
-                seen.extend(await reader.read())
+                assert (data := await reader.read()), bytes(seen)
+                seen.extend(data)
+
+    async def drain() -> None:
+        while await reader.read():
+            pass
 
     await settled(lambda: bool(streaming.host.processes) and (80, 24) in streaming.host.processes[0].sizes, 20)
     os.write(master, b"stty size\r")
@@ -165,7 +170,7 @@ async def test_exec_on_a_terminal_that_is_resized(kube: Kubectl, streaming: Stre
     os.write(master, b"stty size\r")
     await wait_for(rb"43 132\r\n")
     os.write(master, b"exit 5\r")
-    draining = asyncio.ensure_future(wait_for(b"never"))
+    draining = asyncio.ensure_future(drain())
     assert await process.wait() == 5
     draining.cancel()
     await asyncio.wait([draining])
