@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import sys
 import traceback
 from collections.abc import Mapping
@@ -43,6 +44,9 @@ class SettingsApart:
 
 def _run(writer: int, flags: Mapping[str, Any], config_file: Path | None) -> NoReturn:
     """Write the result and end, without what the parent would do on its way out."""
+    # Who is interrupted, or has lost its parent, ends without a word.
+    for number in (signal.SIGINT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
     code = 1
     try:
         answer = _load(flags, config_file)
