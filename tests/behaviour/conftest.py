@@ -11,6 +11,7 @@ import dataclasses
 import os
 import platform
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tests.behaviour.client import Container, Cri, Pod
 from tests.behaviour.registries import push
 from tests.behaviour.yardstick import Yardstick
 from tests.cni import CniNetwork
+from tests.conftest import start_engine
 from tests.cri_server import CriServer
 from tests.engines import DockerEngine, RegistryServer
 from tests.processes import erase, private_directory
@@ -200,6 +202,25 @@ def host_directory() -> Iterator[Path]:
     directory = private_directory("h")
     yield directory
     erase(directory)
+
+
+@pytest.fixture(scope="module")
+def module_engine(engine_name: str) -> Iterator[DockerEngine]:
+    """An engine for the tests of one module."""
+    engine = start_engine(engine_name)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def own_docker_engine(module_engine: DockerEngine) -> Iterator[DockerEngine]:
+    """An engine that a test may stop, freeze or kill; it is put in order for the next test of the module."""
+    yield module_engine
+    if module_engine.daemon.running:
+        module_engine.daemon.signal(signal.SIGCONT)
+    else:
+        module_engine.start()
+    module_engine.remove_all_containers()
 
 
 @pytest.fixture

@@ -151,6 +151,28 @@ async def test_two_clients_and_the_log_see_the_same(cri: Cri, pod: Pod) -> None:
     assert container.output().encode() + b"\n" == wanted
 
 
+@pytest.mark.behaviour("SEM-07", "WIR-07", "STR-06")
+async def test_port_is_forwarded_into_the_pod(cri: Cri, pod: Pod) -> None:
+    server = pod.start("sh", "-c", "echo served >/tmp/index.html && exec httpd -f -p 8099 -h /tmp")
+    eventually(lambda: server.sh("netstat -ltn"), lambda text: ":8099 " in text, "the server")
+    url = cri("PortForward", pod_sandbox_id=pod.id, port=[8099]).url
+    answer = bytearray()
+    request = b"GET /index.html HTTP/1.0\r\n\r\n"
+    async with (
+        asyncio.timeout(SESSION_SECONDS),
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"{url}?port=8099", protocols=[PROTOCOL]) as socket,
+    ):
+        await socket.send_bytes(b"\0" + request)
+        async for frame in socket:
+            if frame.type == aiohttp.WSMsgType.BINARY and frame.data[0] == 0:
+                answer += frame.data[1:]
+            if answer.endswith(b"served\n"):
+                break
+    assert answer[:2] == (8099).to_bytes(2, "little")
+    assert answer[2:].startswith(b"HTTP/1.1 200")
+
+
 @pytest.mark.behaviour("SEM-08")
 async def test_large_output_is_whole(cri: Cri, container: Container) -> None:
     size = 20_000_000
