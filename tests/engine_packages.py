@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
-from pathlib import Path
 
-CACHE_ROOT = Path(os.environ.get("CRI_TEST_CACHE", "/var/cache/cri-dockerd-py-tests"))
-MIRROR = os.environ.get("CRI_TEST_DEBIAN_MIRROR", "http://deb.debian.org/debian")
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+from tests.debian_packages import MIRROR, cache_lock, fetch
+
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 
 
@@ -53,17 +50,14 @@ def engine_binaries(name: str) -> EngineBinaries:
     if system is not None:
         return system
     # The packages of a suite are fetched once for all engines that come from it.
-    unpacked = CACHE_ROOT / release.suite
-    search_path = f"{unpacked}/usr/sbin:{unpacked}/usr/bin:{SYSTEM_PATH}"
-    CACHE_ROOT.mkdir(parents=True, exist_ok=True)
-    with (CACHE_ROOT / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with cache_lock(release.suite) as unpacked:
+        search_path = f"{unpacked}/usr/sbin:{unpacked}/usr/bin:{SYSTEM_PATH}"
         found = _installed(release, search_path)
         if found is None:
-            _fetch(release.suite, unpacked)
+            fetch(release.suite, _ENGINES, unpacked)
             found = _installed(release, search_path)
     if found is None:
-        raise RuntimeError(f"Debian {release.suite} has no {release.program} that serves as {name}")
+        raise RuntimeError(f"Debian {release.suite} at {MIRROR} has no {release.program} that serves as {name}")
     return found
 
 
@@ -81,35 +75,15 @@ def _installed(release: EngineRelease, search_path: str) -> EngineBinaries | Non
     return EngineBinaries(program, search_path, version)
 
 
-def _fetch(suite: str, destination: Path) -> None:
-    """Download the engine packages of `suite` with lists of their own, and unpack them without installing."""
-    work = CACHE_ROOT / f"{suite}.apt"
-    for folder in ("lists/partial", "cache/archives/partial", "debs"):
-        (work / folder).mkdir(parents=True, exist_ok=True)
-    (work / "sources.list").write_text(f"deb [signed-by={KEYRING}] {MIRROR} {suite} main\n")
-    options = [
-        f"Dir::Etc::sourcelist={work}/sources.list",
-        "Dir::Etc::sourceparts=-",
-        f"Dir::State::lists={work}/lists",
-        f"Dir::Cache={work}/cache",
-        "APT::Sandbox::User=root",
-        "Acquire::Retries=3",
-    ]
-    apt_get = ["apt-get", "-q", *(word for option in options for word in ("-o", option))]
-    for debs in (work / "debs").glob("*.deb"):
-        debs.unlink()
-    _run([*apt_get, "update"], work)
-    _run([*apt_get, "download", *_ENGINES], work / "debs")
-    scratch = destination.with_suffix(".new")
-    shutil.rmtree(scratch, ignore_errors=True)
-    for deb in sorted((work / "debs").glob("*.deb")):
-        _run(["dpkg", "-x", str(deb), str(scratch)], work)
-    shutil.rmtree(destination, ignore_errors=True)
-    scratch.rename(destination)
-    shutil.rmtree(work)
+def main(names: list[str]) -> None:
+    """Fetch what the engines `names` need, before tests that cannot run without them begin."""
+    for name in names:
+        try:
+            binaries = engine_binaries(name)
+        except (RuntimeError, OSError) as error:
+            raise SystemExit(f"{name} cannot be had, so its tests cannot run: {error}") from error
+        print(f"{name}: {binaries.program} {'.'.join(map(str, binaries.version))}")
 
 
-def _run(command: list[str], cwd: Path) -> None:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} failed with {done.returncode}:\n{done.stdout}{done.stderr}")
+if __name__ == "__main__":
+    main(sys.argv[1:])
