@@ -106,7 +106,8 @@ def install(packages: Mapping[str, str]) -> None:
         raise SystemExit(f"bootstrap: please install {', '.join(missing)}, or run this as root")
     _say(f"installing {', '.join(missing)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-q"], check=True, env=environment)
+    # One list of many that cannot be had is no reason to fail yet.
+    subprocess.run(["apt-get", "update", "-q"], env=environment)
     subprocess.run(["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing], check=True, env=environment)
 
 
