@@ -4,7 +4,7 @@ ENGINES ?= docker-20.10
 SERVE_FLAGS ?=
 PYTEST_FLAGS ?=
 TEST_PROCESSES ?= 2
-RUN_TESTS = .venv/bin/pytest -q -n $(TEST_PROCESSES) --durations=10
+export TEST_PROCESSES
 SOURCES = cri_dockerd_py proto packaging tests
 
 .PHONY: help
@@ -34,17 +34,22 @@ demo: venv ## run a pod through the socket of `make serve`, step by step
 	.venv/bin/cri-dockerd-py demo
 
 .PHONY: test
-test: venv-dev ## the whole suite: on Docker 20.10, then the engine tests again on Docker 28 with both image stores
+test: venv-dev ## the whole suite: on Docker 20.10, then the engine tests again on Docker 28
 	.venv/bin/python packaging/bootstrap.py install-test-engines
 	rm -rf build/tests .coverage .coverage.*
 	status=0; \
-	$(RUN_TESTS) --junitxml=build/tests/docker-20.10.xml --cov --cov-report= --engine docker-20.10 $(PYTEST_FLAGS) || status=1; \
+	packaging/run-tests docker-20.10 --cov --cov-report= --engine docker-20.10 $(PYTEST_FLAGS) || status=1; \
 	.venv/bin/python -m tests.engine_packages docker-28 && \
-	$(RUN_TESTS) --junitxml=build/tests/docker-28.xml --cov --cov-append --cov-report= -m engine \
-	    --engine docker-28,docker-28-store $(PYTEST_FLAGS) || status=1; \
+	packaging/run-tests docker-28 --cov --cov-append --cov-report= -m engine --engine docker-28 $(PYTEST_FLAGS) \
+	    || status=1; \
 	.venv/bin/coverage report --skip-covered --skip-empty --sort=cover; \
 	.venv/bin/python -m tests.behaviour.report build/tests/*.xml; \
 	exit $$status
+
+.PHONY: test-matrix
+test-matrix: venv-dev ## the engine tests on Docker 26, and on Docker 26 and 28 with containerd's image store
+	.venv/bin/python packaging/bootstrap.py install-test-engines
+	packaging/run-tests matrix --cov --cov-report= -m engine --engine docker-26,docker-26-store,docker-28-store $(PYTEST_FLAGS)
 
 .PHONY: test-one
 test-one: venv-dev ## chosen tests: make test-one ENGINES=docker-28 PYTEST_FLAGS="-k exec"
