@@ -92,10 +92,16 @@ class Backend:
         return record
 
     async def create(
-        self, sandbox: SandboxRecord, *command: str, image: str = images.BUSYBOX, log_path: str = "", **changes: Any
+        self,
+        sandbox: SandboxRecord,
+        *command: str,
+        image: str = images.BUSYBOX,
+        record: ImageRecord | None = None,
+        log_path: str = "",
+        **changes: Any,
     ) -> str:
-        """Create a container and return its id."""
-        record = await self.image(image)
+        """Create a container of a test image, or of `record`, and return its id."""
+        record = record or await self.image(image)
         spec = replace(
             ContainerSpec(
                 ContainerMetadata(f"c{next(_serial)}"), ImageSpec(record.id), command=command, security=OWN_PID

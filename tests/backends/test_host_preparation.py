@@ -216,6 +216,12 @@ def test_cdi_specs_are_resolved_where_docker_does_not_know_cdi(tmp_path: Path) -
     (first / "gpu.json").write_text(json.dumps(spec))
     with pytest.raises(InvalidArgument, match="hooks"):
         resolve_cdi(["v.com/gpu=0"], (first,))
+    assert resolve_cdi(["v.com/gpu=0"], (first,), docker_knows=True).requests == ("v.com/gpu=0",)
+    (first / "more.yaml").write_text("cdiVersion: 0.6.0\nkind: 'v.com/net'\ndevices:\n- name: eth1 # one\n")
+    assert resolve_cdi(["v.com/net=eth1"], (first,), docker_knows=True).requests == ("v.com/net=eth1",)
+    for name, known in (("v.com/net=eth1", False), ("v.com/net=eth", True), ("v.com/ne=eth1", True)):
+        with pytest.raises(InvalidArgument, match="is in no file"):
+            resolve_cdi([name], (first,), docker_knows=known)
     (first / "broken.json").write_text("{")
     with pytest.raises(InvalidArgument, match="cannot be read"):
         resolve_cdi(["v.com/gpu=0"], (first,))

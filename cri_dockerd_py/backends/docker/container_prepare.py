@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from cri_dockerd_py.backends.docker.cdi import CdiEdits, cdi_names, resolve_cdi
+from cri_dockerd_py.backends.docker.client import DockerClient
 from cri_dockerd_py.backends.docker.container_config import Prepared
 from cri_dockerd_py.backends.docker.container_logs import DISCARD, ContainerLogs
 from cri_dockerd_py.backends.docker.daemon_state import DaemonState
 from cri_dockerd_py.backends.docker.devices import device_entries
 from cri_dockerd_py.backends.docker.facts import DaemonFacts
+from cri_dockerd_py.backends.docker.image_paths import check_sub_path
 from cri_dockerd_py.backends.docker.image_volumes import ImageVolumes
 from cri_dockerd_py.backends.docker.mounts import IMAGE_MOUNT_API, check_mounts, resolve_sources
 from cri_dockerd_py.backends.docker.security_options import read_apparmor_profiles, read_seccomp_profile
@@ -31,12 +33,14 @@ class ContainerPreparation:
 
     def __init__(
         self,
+        client: DockerClient,
         daemon: DaemonState,
         user_files: ImageUserFiles,
         image_user: Callable[[ImageRecord], str],
         volumes: ImageVolumes,
         logs: ContainerLogs,
     ) -> None:
+        self._client = client
         self._daemon = daemon
         self._user_files = user_files
         self._image_user = image_user
@@ -83,8 +87,13 @@ class ContainerPreparation:
 
     async def _with_image(self, mount: Mount, sandbox_id: str, facts: DaemonFacts) -> Mount:
         """Return a bind mount of the image's content where Docker cannot mount it by itself."""
-        if mount.image is None or (facts.containerd_store and facts.api >= IMAGE_MOUNT_API):
+        if mount.image is None:
             return mount
+        if facts.containerd_store and facts.api >= IMAGE_MOUNT_API:
+            if not mount.image_sub_path:
+                return mount
+            path = await check_sub_path(self._client, mount.image.image_ref, mount.image_sub_path)
+            return replace(mount, image_sub_path=path)
         source = await self._volumes.source(sandbox_id, mount.image.image_ref, mount.image_sub_path)
         if source is None:
             raise Unimplemented(

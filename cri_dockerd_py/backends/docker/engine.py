@@ -87,7 +87,7 @@ def connect(options: DockerOptions) -> DockerEngine:
     checkpoints = CheckpointFiles(options.checkpoint_dirs)
     volumes = ImageVolumes(client, options.state_dir)
     images = DockerImages(client, stall_s=options.pull_stall_s, pinned_name=options.pause_image)
-    preparation = ContainerPreparation(daemon, ImageUserFiles(client), images.user_of, volumes, options.logs)
+    preparation = ContainerPreparation(client, daemon, ImageUserFiles(client), images.user_of, volumes, options.logs)
     snapshots = DockerSnapshots(client, objects, daemon, images, checkpoints, volumes, options.logs, marks, ENGINE_NAME)
 
     async def prepare() -> None:

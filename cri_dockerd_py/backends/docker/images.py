@@ -101,22 +101,27 @@ class DockerImages(ImageStore):
         if document is None or document["Id"] in self._hidden:
             return None
         config = self._configs[document["Id"]] = config_of(document)
+        if not (document.get("GraphDriver") or {}).get("Data"):
+            document["Size"] = await self._listed_size(document["Id"]) or document.get("Size")
         record = self._records[document["Id"]] = image_record(document, config, pinned_name=self._pinned_name)
         return record
 
     async def remove(self, image_id: str) -> None:
         """Remove all names of an image, then the image; one that containers use is hidden until they are gone."""
+        try:
+            await self._erase(image_id)
+        except FailedPrecondition as error:
+            _LOG.info("image %s is hidden and will be removed with its last container: %s", image_id, error)
+            self._hidden.add(image_id)
+
+    async def _erase(self, image_id: str) -> None:
         document = await self._inspect(image_id)
         if document is None:
             return
         for name in [*(document.get("RepoTags") or ()), *(document.get("RepoDigests") or ())]:
             if "<none>" not in name:
                 await self._delete(name, force=True)
-        try:
-            await self._delete(image_id, force=False)
-        except FailedPrecondition as error:
-            _LOG.info("image %s is hidden and will be removed with its last container: %s", image_id, error)
-            self._hidden.add(image_id)
+        await self._delete(image_id, force=False)
 
     async def filesystems(self) -> tuple[Sequence[FilesystemUsage], Sequence[FilesystemUsage]]:
         """Return what the layers use; writable layers are on the same file system and are not counted."""
@@ -157,11 +162,18 @@ class DockerImages(ImageStore):
             return None
         return document
 
+    async def _listed_size(self, image_id: str) -> int:
+        """Return the size in the list: with containerd's store an inspect document counts only half of it."""
+        for document in await self._client.get("/images/json") or ():
+            if document["Id"] == image_id:
+                return int(document.get("Size") or 0)
+        return 0
+
     async def _remove_hidden(self, present: set[str]) -> None:
         self._hidden &= present
         for image_id in list(self._hidden):
             try:
-                await self._delete(image_id, force=False)
+                await self._erase(image_id)
             except FailedPrecondition:
                 continue
             self._hidden.discard(image_id)

@@ -87,6 +87,9 @@ def parse_mountinfo(text: str) -> list[MountInfo]:
 
 def mount_fields(mounts: Sequence[Mount], api: Version, *, selinux: bool) -> dict[str, Any]:
     """Return HostConfig's Mounts, and Binds for those that Docker has to relabel (MNT-12)."""
+    images = [mount.image.image_ref for mount in mounts if mount.image]
+    if len(set(images)) < len(images):
+        raise Unimplemented("Docker Engine cannot mount one image twice in one container: mount it once")
     binds = [mount for mount in mounts if selinux and mount.selinux_relabel and _fits_bind(mount)]
     entries = [
         _image_entry(mount) if mount.image else _bind_entry(mount, api) for mount in mounts if mount not in binds
