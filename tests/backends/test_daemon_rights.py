@@ -57,8 +57,12 @@ def test_oom_kills_in_the_kernels_log(tmp_path: Path) -> None:
     assert list(marks.ooms) == [ONE, OTHER]
 
 
-def test_a_kill_whose_victim_was_gone_explains_one_death(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [None, "4:memory:/\n"])
+def test_a_kill_whose_victim_was_gone_explains_one_death(tmp_path: Path, left: str | None) -> None:
     marks = Marks()
+    if left is not None:
+        (tmp_path / "6").mkdir()
+        (tmp_path / "6/cgroup").write_text(left)
     OomWatch(marks, proc=tmp_path).take(b"3,1,4,-;Memory cgroup out of memory: Killed process 6 (sh) total-vm:1kB\n")
     assert not marks.claim_oom(ONE, 0, 1)
     assert marks.claim_oom(ONE, 0, 1 << 62)

@@ -159,6 +159,7 @@ async def test_a_dead_object_makes_way_for_its_successor(backend: Backend) -> No
     created = await backend.engine.sandboxes.create(sandbox.spec)
     assert created.id != sandbox.id
     assert await backend.engine.sandboxes.inspect(sandbox.id) is None
+    assert [record.id for record in (await backend.engine.events.snapshot()).sandboxes] == [created.id]
 
 
 async def test_discard_unborn(backend: Backend) -> None:
@@ -192,6 +193,7 @@ async def test_cancelled_creates_can_be_discarded(backend: Backend) -> None:
         names = backend.docker.client.api.containers(all=True, filters={"name": sandbox_name(spec.metadata)})
         assert names == []
         assert (await backend.run(spec)).state is SandboxState.READY
+    assert len(list((backend.directory / "sandbox").iterdir())) == 4
 
 
 @pytest.mark.behaviour("CRE-19")

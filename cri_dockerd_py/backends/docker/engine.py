@@ -81,10 +81,10 @@ def connect(options: DockerOptions) -> DockerEngine:
     """Return the engine; nothing is sent before `start`, or the first call."""
     client = DockerClient(options.endpoint, call_within_s=options.call_within_s, observe=options.observe)
     marks = Marks()
-    objects = DockerObjects(client, marks)
+    checkpoints = CheckpointFiles(options.checkpoint_dirs)
+    objects = DockerObjects(client, marks, checkpoints.remove)
     daemon = DaemonState(client)
     pause = PauseImage(client, options.pause_image, options.pause_image_tar, options.pull_stall_s)
-    checkpoints = CheckpointFiles(options.checkpoint_dirs)
     volumes = ImageVolumes(client, options.state_dir)
     images = DockerImages(client, stall_s=options.pull_stall_s, pinned_name=options.pause_image)
     preparation = ContainerPreparation(client, daemon, ImageUserFiles(client), images.user_of, volumes, options.logs)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from cri_dockerd_py.backends.docker.client import DockerClient
 from cri_dockerd_py.backends.docker.marks import Marks
 from cri_dockerd_py.errors import AlreadyExists, CriError, FailedPrecondition, NotFound, Unavailable, Unknown
 
+#: What belongs to a create besides Docker's call; it gets the new container's id.
+Then = Callable[[str], Awaitable[None]]
 _IN_USE_BY = re.compile(r'already in use by container "?([0-9a-z]+)"?')
 _CREATES = 3
 _REMOVE_WITHIN_S = 60.0
@@ -20,19 +22,27 @@ _BUSY = ("device or resource busy", "unable to remove filesystem", "failed to re
 _ABSENT = "No such container"
 
 
-class DockerObjects:
-    """The calls that sandboxes and containers share. A create that was begun is always seen to its end."""
+def _nothing(object_id: str) -> None:
+    """Nobody wants to hear."""
 
-    def __init__(self, client: DockerClient, marks: Marks) -> None:
+
+class DockerObjects:
+    """The calls that sandboxes and containers share. A create that was begun is always seen to its end.
+
+    `on_removed` hears of every container that is gone for good; it must be quick.
+    """
+
+    def __init__(self, client: DockerClient, marks: Marks, on_removed: Callable[[str], None] = _nothing) -> None:
         self._client = client
         self._marks = marks
+        self._on_removed = on_removed
         self._creating: dict[str, asyncio.Task[str]] = {}
 
-    async def create(self, name: str, body: Mapping[str, Any]) -> str:
-        """Create a container and return its id; AlreadyExists when a running one has the name."""
+    async def create(self, name: str, body: Mapping[str, Any], then: Then | None = None) -> str:
+        """Create a container, do `then`, and return its id; AlreadyExists when a running one has the name."""
         if name in self._creating:
             raise AlreadyExists(f"{name} is being created already")
-        job = asyncio.get_running_loop().create_task(self._create(name, body), name=f"create {name}")
+        job = asyncio.get_running_loop().create_task(self._create(name, body, then), name=f"create {name}")
         self._creating[name] = job
         job.add_done_callback(lambda done: self._created(name, done))
         return await asyncio.shield(job)
@@ -42,7 +52,7 @@ class DockerObjects:
         if not job.cancelled():
             job.exception()  # whoever waited has it; a job that nobody waits for any more must not complain
 
-    async def _create(self, name: str, body: Mapping[str, Any]) -> str:
+    async def _create(self, name: str, body: Mapping[str, Any], then: Then | None) -> str:
         with self._marks.making(name):
             for _ in range(_CREATES):
                 try:
@@ -52,6 +62,8 @@ class DockerObjects:
                     continue
                 container_id = _id_in(answer)
                 self._marks.made.add(container_id)
+                if then is not None:
+                    await then(container_id)
                 return container_id
         raise AlreadyExists(f"the name {name} is taken again and again: another program makes containers of that name")
 
@@ -103,17 +115,19 @@ class DockerObjects:
     async def kill(self, container_id: str) -> None:
         """SIGKILL, thawing it if need be; returns when it is dead. Absent and not running are fine."""
         self._marks.killed.add(container_id)
-        await self.signal(container_id, "SIGKILL")
+        if not await self.signal(container_id, "SIGKILL"):
+            self._marks.forget(container_id)
 
-    async def signal(self, container_id: str, signal_name: str) -> None:
-        """Send a signal; absent and not running are fine."""
+    async def signal(self, container_id: str, signal_name: str) -> bool:
+        """Send a signal; absent and not running are fine. Return whether there is such a container."""
         try:
             await self._client.post("/containers/{}/kill", container_id, params={"signal": signal_name})
         except NotFound:
-            return
+            return False
         except FailedPrecondition as error:
             if "is not running" not in str(error):
                 raise
+        return True
 
     async def remove(self, container_id: str) -> None:
         """Kill and remove with anonymous volumes, and wait for a removal that is under way; absent is fine."""
@@ -133,6 +147,7 @@ class DockerObjects:
             else:
                 break
         self._marks.forget(container_id)
+        self._on_removed(container_id)
 
 
 def _id_in(answer: object) -> str:

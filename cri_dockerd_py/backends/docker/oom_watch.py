@@ -70,13 +70,20 @@ class OomWatch:
         if match := _OOM_IN.search(record):
             self._told_pid = match[2]
             self._tell(match[1].decode("ascii", "replace"))
-        elif (match := _KILLED.search(record)) and match[1] != self._told_pid:
-            try:
-                # With luck the victim is still there, in the cgroup that it died in.
-                self._tell((self._proc / match[1].decode() / "cgroup").read_text())
-            except OSError:
-                self._marks.note_unexplained_oom(time.time_ns())
+            return
+        match = _KILLED.search(record)
+        if match and match[1] != self._told_pid and not self._tell(self._cgroup_of(match[1].decode())):
+            self._marks.note_unexplained_oom(time.time_ns())
 
-    def _tell(self, cgroup: str) -> None:
-        for container_id in dict.fromkeys(_ID.findall(cgroup)):
+    def _cgroup_of(self, pid: str) -> str:
+        """Return the victim's cgroup, which it leaves as it dies: with luck it is still there."""
+        try:
+            return (self._proc / pid / "cgroup").read_text()
+        except OSError:
+            return ""
+
+    def _tell(self, cgroup: str) -> bool:
+        found = dict.fromkeys(_ID.findall(cgroup))
+        for container_id in found:
             self._marks.note_oom(container_id)
+        return bool(found)

@@ -54,14 +54,16 @@ class DockerSandboxes(SandboxRuntime):
         """Make the pause container and its checkpoint."""
         name = sandbox_name(spec.metadata)
         body = await self._config(spec)
+
+        async def write_checkpoint(sandbox_id: str) -> None:
+            await asyncio.to_thread(self._checkpoints.write, sandbox_id, checkpoint_of(spec))
+
         try:
-            sandbox_id = await self._objects.create(name, body)
+            sandbox_id = await self._objects.create(name, body, write_checkpoint)
         except NotFound:
             await self._pause.ensure(anew=True)
-            sandbox_id = await self._objects.create(name, body)
-        created_at_ns = time.time_ns()
-        await asyncio.to_thread(self._checkpoints.write, sandbox_id, checkpoint_of(spec))
-        return CreatedSandbox(sandbox_id, created_at_ns)
+            sandbox_id = await self._objects.create(name, body, write_checkpoint)
+        return CreatedSandbox(sandbox_id, time.time_ns())
 
     async def _config(self, spec: SandboxSpec) -> dict[str, Any]:
         facts = await self._daemon.facts()
@@ -94,10 +96,9 @@ class DockerSandboxes(SandboxRuntime):
         await self._objects.kill(sandbox_id)
 
     async def remove(self, sandbox_id: str) -> None:
-        """Remove the pause container, its checkpoint, and the images that were mounted for the pod."""
+        """Remove the pause container, with it its checkpoint, and the images that were mounted for the pod."""
         await self._objects.remove(sandbox_id)
         await self._volumes.release(sandbox_id)
-        await asyncio.to_thread(self._checkpoints.remove, sandbox_id)
 
     async def inspect(self, sandbox_id: str) -> SandboxRecord | None:
         """Return the sandbox as Docker knows it."""

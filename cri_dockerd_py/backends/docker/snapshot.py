@@ -91,6 +91,7 @@ class DockerSnapshots:
         sandboxes = [seen.record for seen in records if seen and isinstance(seen.record, SandboxRecord)]
         containers = [seen.record for seen in records if seen and isinstance(seen.record, ContainerRecord)]
         listed = {str(entry.get("Id")) for entry in entries if isinstance(entry, dict)}
+        self._skipped &= listed
         sandboxes = [*_with_log_directories(sandboxes, containers), *await self._lost(checkpointed - listed)]
         # What this process has made since the list was taken is not in it.
         await self._volumes.release_all_but({sandbox.id for sandbox in sandboxes} | self._marks.made)
