@@ -14,6 +14,7 @@ import aiohttp
 from aiodocker import Docker
 from yarl import URL
 
+from cri_dockerd_py.backends.docker.answers import LOST, read_body, read_objects
 from cri_dockerd_py.backends.docker.api_errors import error_for, is_version_refusal
 from cri_dockerd_py.backends.docker.hijack import Endpoint, HijackedConnection, open_hijacked
 from cri_dockerd_py.errors import CriError, FailedPrecondition, Unavailable, Unknown
@@ -24,10 +25,7 @@ OLDEST_API = (1, 41)
 _CONNECTIONS = 256
 _KEEP_ALIVE_S = 60.0
 _PING_WITHIN_S = 3.0
-_BODY_LIMIT_BYTES = 256 << 20
-_LINE_LIMIT_BYTES = 1 << 20
 _OK = frozenset({200, 201, 202, 204, 304})
-_LOST = (aiohttp.ClientError, OSError, EOFError)
 _JSON_HEADERS = {"Content-Type": "application/json"}
 
 Params = Mapping[str, str]
@@ -119,8 +117,8 @@ class DockerClient:
         headers = {"Content-Type": content_type}
         async with self._request("POST", self._path(template, ()), call, None, headers, within_s, content) as response:
             if response.status not in _OK:
-                raise error_for(call, response.status, await _read(response, call))
-            async for message in _objects(response, call):
+                raise error_for(call, response.status, await read_body(response, call))
+            async for message in read_objects(response, call):
                 if "errorDetail" in message or "error" in message:
                     raise Unknown(f"{call}: {message.get('error') or message['errorDetail']}")
 
@@ -139,9 +137,9 @@ class DockerClient:
         path = self._path(template, names)
         async with self._request(method, path, call, params, dict(headers or {}), None) as response:
             if response.status not in _OK:
-                raise error_for(call, response.status, await _read(response, call))
+                raise error_for(call, response.status, await read_body(response, call))
             try:
-                yield _objects(response, call)
+                yield read_objects(response, call)
             finally:
                 response.close()
 
@@ -154,7 +152,7 @@ class DockerClient:
         call = f"GET {template}"
         async with self._request("GET", self._path(template, names), call, params, {}, self._within_s) as response:
             if response.status not in _OK:
-                raise error_for(call, response.status, await _read(response, call))
+                raise error_for(call, response.status, await read_body(response, call))
             try:
                 yield response
             finally:
@@ -176,7 +174,7 @@ class DockerClient:
             ok = True
         except TimeoutError:
             raise self._too_slow(call, self._within_s) from None
-        except _LOST as error:
+        except LOST as error:
             raise self._lost(call, error) from error
         finally:
             self._observe(call, time.monotonic() - began, ok)
@@ -216,7 +214,7 @@ class DockerClient:
     ) -> Any:
         within_s = self._within_s if within_s is None else within_s
         async with self._request(method, path, call, params, headers, within_s, content) as response:
-            body = await _read(response, call)
+            body = await read_body(response, call)
             if response.status not in _OK:
                 raise error_for(call, response.status, body)
         if not body.strip():
@@ -251,7 +249,7 @@ class DockerClient:
             ok = response.status in _OK
         except TimeoutError:
             raise self._too_slow(call, within_s) from None
-        except _LOST as error:
+        except LOST as error:
             raise self._lost(call, error) from error
         finally:
             self._observe(call, time.monotonic() - began, ok)
@@ -277,41 +275,3 @@ class DockerClient:
 
     def _lost(self, call: str, error: BaseException) -> Unavailable:
         return Unavailable(f"Docker at {self._endpoint} cannot be reached for {call}: {error or type(error).__name__}")
-
-
-async def _read(response: aiohttp.ClientResponse, call: str) -> bytes:
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in response.content.iter_any():
-        pieces.append(piece)
-        size += len(piece)
-        if size > _BODY_LIMIT_BYTES:
-            raise Unavailable(f"Docker's answer to {call} is longer than {_BODY_LIMIT_BYTES} bytes")
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-async def _next_chunk(response: aiohttp.ClientResponse, call: str) -> bytes:
-    try:
-        return await response.content.readany()
-    except _LOST as error:
-        raise Unavailable(f"Docker has broken off its answer to {call}: {error or type(error).__name__}") from error
-
-
-async def _objects(response: aiohttp.ClientResponse, call: str) -> AsyncIterator[dict[str, Any]]:
-    """Yield the objects, which may be separated by line ends or by nothing."""
-    decoder = json.JSONDecoder()
-    pending = ""
-    while chunk := await _next_chunk(response, call):
-        pending += chunk.decode("utf-8", "surrogateescape")
-        while text := pending.lstrip():
-            try:
-                document, end = decoder.raw_decode(text)
-            except (ValueError, RecursionError):
-                if len(text) > _LINE_LIMIT_BYTES:
-                    raise Unavailable(f"Docker's stream for {call} is no JSON: {text[:200]!r}") from None
-                break
-            pending = text[end:]
-            if isinstance(document, dict):
-                yield document
-        else:
-            pending = ""
