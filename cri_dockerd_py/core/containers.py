@@ -127,6 +127,8 @@ class Containers:
     async def _take_back(self, intent_id: int, undo: Undo) -> None:
         if await undo.run():
             await self._records.clear_intent(intent_id)
+        else:
+            self._records.leftovers = True
 
     def _ready_sandbox(self, sandbox_id: str) -> SandboxRecord:
         sandbox = self._inventory.sandbox(sandbox_id)

@@ -86,6 +86,8 @@ class Feed:
             else:
                 if not self._health.ready:
                     self._jobs.spawn("resync", self._resync_until_done)
+                elif self._records.leftovers:
+                    self._jobs.spawn("leftovers", self._recovery.clear_leftovers)
 
     async def resync_regularly(self) -> None:
         """Prove every few minutes that memory is right."""

@@ -51,6 +51,7 @@ class Images:
             raise InvalidArgument(f"no runtime handler {spec.runtime_handler!r} is configured on {self._engine.name}")
         image_id = await self._pull(reference, auth)
         await self.refresh_one(image_id)
+        self._jobs.spawn("image filesystems", self.refresh_filesystems)
         return image_id
 
     async def _pull(self, reference: str, auth: RegistryAuth | None) -> str:
@@ -88,6 +89,7 @@ class Images:
     async def _remove(self, image_id: str) -> None:
         await self._health.guard(self._engine.images.remove(image_id))
         self._inventory.drop_image(image_id)
+        self._jobs.spawn("image filesystems", self.refresh_filesystems)
 
     def find(self, image: str) -> ImageRecord | None:
         """Return the image that an id, a prefix of one, a tag or a digest names, None when absent."""

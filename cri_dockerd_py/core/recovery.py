@@ -73,6 +73,19 @@ class Recovery:
 
     # --- what was begun
 
+    async def clear_leftovers(self) -> None:
+        """Try again to undo what could not be undone when it failed (RUN-06)."""
+        await self._take_back_unfinished(await self._records.load())
+        left = await self._records.load()
+        self._records.leftovers = any(not self._in_making(intent) for intent in left.intents)
+
+    def _in_making(self, intent: Intent) -> bool:
+        """Whether a call under way has this intent."""
+        if intent.kind is IntentKind.RUN_SANDBOX:
+            return self._identities.sandbox_in_making(read_run_intent(intent).metadata)
+        create = read_create_intent(intent)
+        return self._identities.container_in_making(create.sandbox_id, create.spec.metadata)
+
     async def _take_back_unfinished(self, stored: Stored) -> None:
         for intent in stored.intents:
             try:
@@ -84,7 +97,7 @@ class Recovery:
     async def _take_back(self, intent: Intent, stored: Stored) -> None:
         if intent.kind is IntentKind.RUN_SANDBOX:
             spec = read_run_intent(intent)
-            if self._identities.sandbox_in_making(spec.metadata) or not await self._records.is_open(intent.id):
+            if self._in_making(intent) or not await self._records.is_open(intent.id):
                 return
             if intent.object_id:
                 await self._attachments.release(intent.object_id, None)
@@ -92,9 +105,7 @@ class Recovery:
             await self._engine.sandboxes.discard_unborn(spec)
         else:
             create = read_create_intent(intent)
-            if self._identities.container_in_making(create.sandbox_id, create.spec.metadata):
-                return
-            if not await self._records.is_open(intent.id):
+            if self._in_making(intent) or not await self._records.is_open(intent.id):
                 return
             sandbox = stored.sandboxes.get(create.sandbox_id)
             if sandbox is not None:

@@ -116,6 +116,8 @@ class Sandboxes:
     async def _take_back(self, intent_id: int, undo: Undo) -> None:
         if await undo.run():
             await self._records.clear_intent(intent_id)
+        else:
+            self._records.leftovers = True
 
     # --- stop
 

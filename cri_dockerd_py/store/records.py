@@ -104,6 +104,8 @@ class Records:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        #: Set when something could not be undone: its intent is still on record, and somebody has to try again.
+        self.leftovers = False
 
     async def load(self) -> Stored:
         """Read everything; a row that cannot be read is left out, as the engine's own object is still there."""
