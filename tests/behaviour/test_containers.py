@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
+from tests import images
 from tests.behaviour.client import Container, Cri, Pod, eventually, host_pids, refused
 from tests.behaviour.registries import push
 from tests.engines import RegistryServer
@@ -71,15 +72,13 @@ def test_labels_of_the_image_are_not_the_containers(pod: Pod) -> None:
 
 @pytest.mark.behaviour("CST-05", "CST-03", "IMG-30", "IMG-64", "CRE-04", "CRE-05", "LCT-03", "CST-04")
 @pytest.mark.parametrize("form", ["id", "tag", "digest"])
-def test_one_image_id_everywhere(cri: Cri, pod: Pod, form: str) -> None:
-    image_id = cri.images["busybox"]
+def test_one_image_id_everywhere(cri: Cri, registry: RegistryServer, pod: Pod, form: str) -> None:
+    reference = push(registry.address, "forms", "1", images.build(images.BUSYBOX))
+    image_id = cri("PullImage", image=pb.ImageSpec(image=reference)).image_ref
     image = cri.image(image_id)
     assert image is not None
     assert image.id == image_id
-    names = {"id": [image_id], "tag": image.repo_tags, "digest": image.repo_digests}[form]
-    if not names:
-        pytest.skip(f"the image has no {form} here")
-    container = pod.create(image=names[0])
+    container = pod.create(image={"id": image_id, "tag": reference, "digest": image.repo_digests[0]}[form])
     status, listed = container.status(), container.listed()
     for shown in (status.image.image, status.image_ref, listed.image.image, listed.image_ref):
         resolved = cri.image(shown)
