@@ -22,6 +22,8 @@ from cri_dockerd_py.daemon.log_setup import set_up_logs
 from cri_dockerd_py.daemon.metrics_wiring import MetricsWiring
 from cri_dockerd_py.daemon.service_manager import ServiceManager
 from cri_dockerd_py.daemon.session_server import session_server
+from cri_dockerd_py.errors import Unimplemented
+from cri_dockerd_py.errors import Unimplemented
 from cri_dockerd_py.metrics.endpoint import MetricsEndpoint
 from cri_dockerd_py.metrics.loop_lag import watch_loop
 from cri_dockerd_py.metrics.registry import ServiceMetrics
@@ -38,7 +40,11 @@ _FIRST_CONTACT_S = 10.0
 
 def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
+    if settings.backend == "containerd":
+        raise Unimplemented("this version serves pods of Docker Engine only; set the backend to docker or auto")
     set_up_logs(settings.log_level, settings.log_format)
+    if settings.backend == "containerd":
+        raise Unimplemented("this version serves Docker Engine only: set backend to docker or auto")
     asyncio.run(_serve(settings))
     return 0
 
