@@ -23,7 +23,6 @@ from cri_dockerd_py.daemon.metrics_wiring import MetricsWiring
 from cri_dockerd_py.daemon.service_manager import ServiceManager
 from cri_dockerd_py.daemon.session_server import session_server
 from cri_dockerd_py.errors import Unimplemented
-from cri_dockerd_py.errors import Unimplemented
 from cri_dockerd_py.metrics.endpoint import MetricsEndpoint
 from cri_dockerd_py.metrics.loop_lag import watch_loop
 from cri_dockerd_py.metrics.registry import ServiceMetrics
@@ -43,8 +42,6 @@ def serve(settings: Settings) -> int:
     if settings.backend == "containerd":
         raise Unimplemented("this version serves pods of Docker Engine only; set the backend to docker or auto")
     set_up_logs(settings.log_level, settings.log_format)
-    if settings.backend == "containerd":
-        raise Unimplemented("this version serves Docker Engine only: set backend to docker or auto")
     asyncio.run(_serve(settings))
     return 0
 
