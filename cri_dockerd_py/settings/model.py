@@ -54,13 +54,17 @@ class Settings:
         "unix:///run/cri-dockerd-py.sock", "where to serve CRI: unix:///path, or fd:// for systemd's socket"
     )
     backend: Literal["docker", "containerd", "auto"] = _setting(
-        "auto", "the engine for new pods; auto takes the one that answers, Docker first"
+        "auto", "the engine for pods; auto is docker, the only one that this version has"
     )
     docker_endpoint: DockerEndpoint = _setting(
         "unix:///var/run/docker.sock", "Docker Engine's socket; empty: DOCKER_HOST, or the default"
     )
-    containerd_endpoint: UnixEndpoint = _setting("unix:///run/containerd/containerd.sock", "containerd's socket")
-    containerd_namespace: ContainerdNamespace = _setting("k8s.io", "containerd's namespace for pods and images")
+    containerd_endpoint: UnixEndpoint = _setting(
+        "unix:///run/containerd/containerd.sock", "containerd's socket; Docker does without it"
+    )
+    containerd_namespace: ContainerdNamespace = _setting(
+        "k8s.io", "containerd's namespace for pods and images; Docker does without it"
+    )
     root_dir: AbsolutePath = _setting(Path("/var/lib/cri-dockerd-py"), "what must survive a reboot")
     state_dir: AbsolutePath = _setting(Path("/run/cri-dockerd-py"), "what need not survive a reboot")
     cri_dockerd_root_directory: AbsolutePaths = _setting(
@@ -78,7 +82,6 @@ class Settings:
         2.0, "how long to read on after a command ended whose children keep its output open"
     )
     resync_interval: Seconds = _setting(300.0, "how often to compare what is remembered with the engine's own lists")
-    stats_interval: Seconds = _setting(10.0, "the age up to which usage figures are served again")
 
     cni_conf_dir: AbsolutePath = _setting(Path("/etc/cni/net.d"), "where CNI configurations are")
     cni_bin_dir: AbsolutePaths = _setting(
