@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 _FIRST_DESCRIPTOR = 3
 _LOG_FIFO_PREFIX = "log-"
-_LOG_LISTENER = "plugin"
+LOG_LISTENER = "plugin"
 _MICROSECONDS = 1_000_000
 
 
@@ -42,7 +42,7 @@ class ServiceManager:
     def take_log_listener(self) -> socket.socket | None:
         """Return the log driver's listening socket, where the manager holds it for us."""
         for name, fd in self._passed():
-            if name == _LOG_LISTENER:
+            if name == LOG_LISTENER:
                 listener = socket.socket(fileno=os.dup(fd))
                 # Whoever looks for CRI's socket among those that were passed must not find this one.
                 _occupy(fd)

@@ -1,0 +1,45 @@
+"""The systemd units agree with the program that they start."""
+
+from __future__ import annotations
+
+import configparser
+import subprocess
+from pathlib import Path
+
+from cri_dockerd_py.daemon import service_manager
+from cri_dockerd_py.logs.driver import DEFAULT_NAME, PLUGIN_DIR
+from cri_dockerd_py.settings import Settings
+from tests.cri_server import PROGRAM
+
+UNITS = Path(__file__).parents[1] / "systemd"
+
+
+def unit(name: str) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read_string((UNITS / name).read_text())
+    return parser
+
+
+def test_the_program_takes_the_flags_of_its_unit() -> None:
+    program, verb, *flags = unit("cri-dockerd-py.service")["Service"]["ExecStart"].split()
+    assert (Path(program).name, verb) == (PROGRAM.name, "serve")
+    assert subprocess.run([PROGRAM, "config", "show", *flags], capture_output=True).returncode == 0
+
+
+def test_sockets_are_where_they_are_looked_for() -> None:
+    assert f"unix://{unit('cri-dockerd-py.socket')['Socket']['ListenStream']}" == Settings().container_runtime_endpoint
+    logs = unit("cri-dockerd-py-logs.socket")["Socket"]
+    assert logs["ListenStream"] == str(PLUGIN_DIR / f"{DEFAULT_NAME}.sock")
+    assert logs["FileDescriptorName"] == service_manager.LOG_LISTENER
+
+
+def test_the_service_gets_both_sockets() -> None:
+    sockets = unit("cri-dockerd-py.service")["Service"]["Sockets"].split()
+    assert sorted(sockets) == sorted(path.name for path in UNITS.glob("*.socket"))
+
+
+def test_directories_are_those_of_the_settings() -> None:
+    service = unit("cri-dockerd-py.service")["Service"]
+    assert f"/run/{service['RuntimeDirectory']}" == str(Settings().state_dir)
+    assert f"/var/lib/{service['StateDirectory']}" == str(Settings().root_dir)
