@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 _OOMS_LIMIT = 1024
 _UNEXPLAINED_LIMIT = 64
+#: The kernel's log is read a little later than it is written, and Docker notes a start later than it happens.
 _TOLD_LATE_NS = 500_000_000
+_NOTED_LATE_NS = 1_000_000_000
 
 
 class Marks:
@@ -53,7 +55,7 @@ class Marks:
     def claim_oom(self, object_id: str, started_at_ns: int, finished_at_ns: int) -> bool:
         """Whether a container that got an unexplained SIGKILL died of such a kill; each explains one death."""
         for at_ns in self._unexplained_ooms_ns:
-            if started_at_ns <= at_ns <= finished_at_ns + _TOLD_LATE_NS:
+            if started_at_ns - _NOTED_LATE_NS <= at_ns <= finished_at_ns + _TOLD_LATE_NS:
                 self._unexplained_ooms_ns.remove(at_ns)
                 self.note_oom(object_id)
                 return True
