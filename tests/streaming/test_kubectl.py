@@ -94,7 +94,14 @@ class Kubectl:
 
     async def run(self, *words: str, stdin: bytes | None = None) -> Result:
         process = await self.start(*words, **({} if stdin is None else {"stdin": asyncio.subprocess.PIPE}))
-        stdout, stderr = await process.communicate(stdin)
+        try:
+            async with asyncio.timeout(60):
+                stdout, stderr = await process.communicate(stdin)
+        except TimeoutError:
+            # A Go program tells where it hangs.
+            process.send_signal(signal.SIGQUIT)
+            _, stderr = await process.communicate()
+            raise AssertionError(f"kubectl hangs: {self.api.upgrades} {stderr.decode()}") from None
         assert process.returncode is not None
         return Result(process.returncode, stdout, stderr)
 
@@ -138,6 +145,13 @@ async def test_exec_with_a_large_output(kube: Kubectl) -> None:
     result = await kube.shell("yes 0123456789abcde | head -c 33554432; exit 7")
     assert result.code == 7
     assert result.stdout == b"0123456789abcde\n" * (2 << 20)
+
+
+async def test_output_and_exit_code_survive_unread_input(kube: Kubectl) -> None:
+    """Through a proxy that closes both sides at the first end, with input that nobody reads."""
+    for _ in range(3):
+        result = await kube.shell("head -c 2000000 /dev/zero; exit 7", "-i", stdin=bytes(3_000_000))
+        assert (result.code, len(result.stdout)) == (7, 2_000_000)
 
 
 @pytest.fixture
@@ -210,7 +224,7 @@ async def test_attach(kube: Kubectl, streaming: Streaming) -> None:
     assert b"got hello\nbye\n" in stdout
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 async def test_a_killed_kubectl_takes_its_command_along(kube: Kubectl, streaming: Streaming, how: int) -> None:
     process = await kube.start("exec", "web", "--", "sleep", "1000")
     await settled(lambda: bool(streaming.host.processes), 20)
