@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -12,6 +13,11 @@ from tests.cni import CniNetwork
 from tests.cri_server import CriClient, CriServer
 from tests.engines import DockerEngine, DockerOptions, RegistryServer
 from tests.processes import erase_abandoned
+
+
+def pytest_configure() -> None:
+    """Keep gRPC from reacting to forks of this process, after which its channels may hang; no child uses it."""
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
