@@ -194,10 +194,12 @@ class Connection(asyncio.Protocol):
         """Note that the peer has said its last word, which makes a wait for its end needless."""
         self._peer_done.set()
 
-    async def close(self, last: bytes = b"", *, half_close: bool = True) -> None:
+    async def close(self, last: bytes = b"", *, half_close: bool = False) -> None:
         """Write the last bytes and close, but only when the peer has closed too: unread bytes would void ours.
 
-        The handler goes on getting what the peer sends, which it should drop.
+        The handler goes on getting what the peer sends, which it should drop. `half_close` ends our side at once;
+        else the peer has to see from the last bytes that they are the last. A proxy between us and a peer that still
+        sends would close both its connections at our end, and lose what the peer has not read yet.
         """
         transport = self._transport
         if transport is None:
@@ -208,10 +210,8 @@ class Connection(asyncio.Protocol):
                 transport.write(last)
                 self._finishing = True
                 self._read_on()
-                if half_close and transport.can_write_eof():
-                    # A peer that has reset the connection while nothing was read from it is noticed only here.
-                    with contextlib.suppress(OSError):
-                        transport.write_eof()
+                if half_close:
+                    _write_eof(transport)
                 await self._linger(transport)
             finally:
                 transport.close()
@@ -220,21 +220,20 @@ class Connection(asyncio.Protocol):
     async def _linger(self, transport: asyncio.Transport) -> None:
         """Wait for the peer's end as long as it takes or says anything, and a bit longer."""
         now = self._loop.time()
-        give_up_at, seen = now + self._options.linger_limit_s, (-1.0, -1)
-        patience_ends_at = now
+        give_up_at, moved_at, seen = now + self._options.linger_limit_s, now, (-1.0, -1)
         while not self._peer_done.is_set():
             now = self._loop.time()
             moved = (self._moved_at, self._unsent_bytes(transport))
             if moved != seen:
-                seen, patience_ends_at = moved, now + self._options.linger_s
-            left_s = min(patience_ends_at, give_up_at) - now
+                seen, moved_at = moved, now
+            elif now >= moved_at + _LOOK_EVERY_S:
+                _write_eof(transport)
+            left_s = min(moved_at + self._options.linger_s, give_up_at) - now
             if left_s <= 0:
                 return
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(left_s, _LOOK_EVERY_S)):
                     await self._peer_done.wait()
-            except TimeoutError:
-                continue
 
     def _unsent_bytes(self, transport: asyncio.Transport) -> int:
         assert self._socket is not None
@@ -262,3 +261,10 @@ class Connection(asyncio.Protocol):
         timer = self._timers.pop(name, None)
         if timer is not None:
             timer.cancel()
+
+
+def _write_eof(transport: asyncio.Transport) -> None:
+    """End our side; a peer that has reset the connection while nothing was read from it is noticed only here."""
+    if transport.can_write_eof():
+        with contextlib.suppress(OSError):
+            transport.write_eof()

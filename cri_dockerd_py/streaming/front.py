@@ -80,7 +80,7 @@ class Front:
     def _refuse(self, answer: Answer) -> None:
         self._answered = True
         self._patience.cancel()
-        goodbye = self._connection.close(encode_answer(answer))
+        goodbye = self._connection.close(encode_answer(answer), half_close=True)
         self._begin(self._connection, Session("refused request", SessionEnd(), self, goodbye))
 
     def lost(self) -> None:

@@ -75,4 +75,4 @@ class WebSocketLink(EndedBy):
 
     async def say_goodbye(self, last: bytes = b"") -> None:
         """Write the last bytes and a normal close, and wait for the client's."""
-        await self.connection.close(b"" if self._said_close else last + self.goodbye(), half_close=False)
+        await self.connection.close(b"" if self._said_close else last + self.goodbye())

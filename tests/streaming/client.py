@@ -104,10 +104,6 @@ class TcpWire:
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             await self.writer.wait_closed()
 
-    @property
-    def is_tls(self) -> bool:
-        return self.writer.get_extra_info("ssl_object") is not None
-
     def abort(self) -> None:
         self.writer.transport.abort()
 
@@ -440,9 +436,7 @@ class SpdyClient:
         if writing is not None:
             writing.cancel()
             await asyncio.wait([writing])
-        # Whatever still comes must not break any rule; over TLS a server cannot end its side alone.
-        over = self.left if isinstance(self.wire, TcpWire) and self.wire.is_tls else self.closed
-        await over.wait()
+        await self.left.wait()
         await self.close()
         got = {kind: bytes(stream.received) for kind, stream in streams.items()}
         return CommandResult(got.get("stdout", b""), got.get("stderr", b""), got.get("error", b""))

@@ -210,6 +210,16 @@ async def test_a_client_that_leaves_before_all_streams_exist_starts_nothing(stre
     assert streaming.host.processes == []
 
 
+async def test_a_client_that_stays_behind_go_away_is_closed(streaming: Streaming) -> None:
+    client = await SpdyClient.open(streaming.shell("echo out"), V4)
+    streams = await client.create_all("error", "stdout", "stderr")
+    assert await streams["error"].read_all() == b'{"status":"Success"}'
+    assert not client.closed.is_set()
+    async with asyncio.timeout(5):
+        await client.closed.wait()
+    await client.close()
+
+
 async def test_a_reset_output_is_dropped_and_the_command_goes_on(streaming: Streaming) -> None:
     client = await SpdyClient.open(streaming.shell("read x; seq 100000; echo done >&2", stdin=True), V4)
     streams = await client.create_all("error", "stdin", "stdout", "stderr")

@@ -120,9 +120,10 @@ async def test_a_target_that_resets_ends_its_connection_alone(spdy: Open) -> Non
 
 @pytest.mark.parametrize("leave", ["reset", "goodbye", "close"])
 async def test_targets_learn_that_the_client_has_gone(opened: Open, streaming: Streaming, leave: str) -> None:
-    ended = asyncio.Event()
+    begun, ended = asyncio.Event(), asyncio.Event()
 
     async def wait_for_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.set()
         try:
             while await reader.read(100):
                 pass
@@ -133,6 +134,7 @@ async def test_targets_learn_that_the_client_has_gone(opened: Open, streaming: S
         client = await opened()
         _, data = await client.pair(port, 0)
         await data.write(b"x")
+        await begun.wait()
         if leave == "reset":
             await data.reset()
         elif leave == "goodbye":

@@ -87,7 +87,6 @@ async def download(remote: Remote, size: int) -> None:
     streams["stdout"].digest = digest = hashlib.sha256()
     error = await client.create(streamtype="error")
     assert await error.read_all() == b'{"status":"Success"}'
-    await client.closed.wait()
     await client.close()
     assert digest.hexdigest() == expected(size)
 
