@@ -75,6 +75,10 @@ format: venv-dev ## let ruff format and fix
 proto: venv-dev ## regenerate cri_dockerd_py/_generated from proto/
 	.venv/bin/python proto/generate.py
 
+.PHONY: deb
+deb: ## build the Debian package into build/deb
+	packaging/deb/build
+
 .PHONY: pause
 pause: ## rebuild the pause binaries (needs gcc and gcc-aarch64-linux-gnu)
 	$(MAKE) -C packaging/pause
