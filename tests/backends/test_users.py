@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cri_dockerd_py.backends.docker import user_files
-from cri_dockerd_py.backends.docker.users import ResolvedUser, UserFiles, UserWish, resolve_user
+from cri_dockerd_py.backends.users import ResolvedUser, UserFiles, UserWish, resolve_user
 from cri_dockerd_py.errors import InvalidArgument
 from cri_dockerd_py.model.security import GroupsPolicy
 

@@ -19,7 +19,7 @@ from cri_dockerd_py.backends.docker.image_volumes import ImageVolumes
 from cri_dockerd_py.backends.docker.mounts import IMAGE_MOUNT_API, check_mounts, resolve_sources
 from cri_dockerd_py.backends.docker.security_options import read_apparmor_profiles, read_seccomp_profile
 from cri_dockerd_py.backends.docker.user_files import ImageUserFiles
-from cri_dockerd_py.backends.docker.users import ResolvedUser, UserWish, resolve_user
+from cri_dockerd_py.backends.users import ResolvedUser, UserWish, resolve_user
 from cri_dockerd_py.errors import Unimplemented
 from cri_dockerd_py.model.container import ContainerSpec, Device, Mount
 from cri_dockerd_py.model.image import ImageRecord
@@ -60,7 +60,7 @@ class ContainerPreparation:
         mounts, devices = await _on_host([*spec.mounts, *edits.mounts], [*spec.devices, *edits.devices])
         return Prepared(
             image=image.id,
-            user=user.docker_user,
+            user=f"{user.uid}:{user.gid}",
             group_add=tuple(str(group) for group in user.groups),
             mounts=[await self._with_image(mount, sandbox.id, facts) for mount in mounts],
             log_config=self._logs.config() if has_log else DISCARD,

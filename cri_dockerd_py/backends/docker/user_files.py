@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cri_dockerd_py.backends.docker.client import DockerClient
-from cri_dockerd_py.backends.docker.users import UserFiles
+from cri_dockerd_py.backends.users import UserFiles
 from cri_dockerd_py.errors import InvalidArgument, NotFound
 
 _LIMIT_BYTES = 1 << 20

@@ -1,6 +1,6 @@
 """Which ids a container runs with: the wish, resolved in the image's own passwd and group files (USR-01 to USR-07).
 
-Docker is always given numbers, `uid:gid`: that keeps it from adding groups by itself, so that both policies hold.
+Engines are always given numbers: that keeps them from adding groups by themselves, so that both policies hold.
 """
 
 from __future__ import annotations
@@ -37,16 +37,11 @@ class UserWish:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedUser:
-    """The ids of the container's processes."""
+    """The ids of the container's processes; `groups` are those beside `gid`."""
 
     uid: int
     gid: int
-    groups: tuple[int, ...]
-
-    @property
-    def docker_user(self) -> str:
-        """The value of Docker's Config.User."""
-        return f"{self.uid}:{self.gid}"
+    groups: tuple[int, ...] = ()
 
 
 class _User(NamedTuple):
