@@ -159,12 +159,18 @@ class ProcessIO(ABC):
 class SandboxRuntime(ABC):
     """Pods' own processes, which hold their namespaces."""
 
-    #: True when the network namespace is made by the caller and handed to `create`; False when `start` makes it.
+    #: True when the caller chooses the id and makes the network namespace, and hands both to `create`; `start` then
+    #: runs beside CNI ADD. False when the engine chooses the id, and `start` makes the namespace.
     takes_netns: ClassVar[bool]
 
     @abstractmethod
-    async def create(self, spec: SandboxSpec, *, netns_path: str = "") -> CreatedSandbox:
-        """Make the sandbox under its identity's name; AlreadyExists when a live one has that name."""
+    async def create(self, spec: SandboxSpec, *, netns_path: str = "", sandbox_id: str = "") -> CreatedSandbox:
+        """Make the sandbox under its identity's name; AlreadyExists when a live one has that name.
+
+        Where `takes_netns` is true, `sandbox_id` (64 hex digits) is the id to give it, and `netns_path` its pinned
+        namespace, which is there already; empty with host network. The namespace of a pod with a user namespace
+        belongs to one that has the pod's mappings (ioctl NS_GET_USERNS tells which).
+        """
 
     @abstractmethod
     async def start(self, sandbox_id: str, spec: SandboxSpec) -> StartedProcess:

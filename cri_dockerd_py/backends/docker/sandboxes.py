@@ -50,7 +50,7 @@ class DockerSandboxes(SandboxRuntime):
         self._write_resolv_conf = write_resolv_conf
         self._engine_name = engine_name
 
-    async def create(self, spec: SandboxSpec, *, netns_path: str = "") -> CreatedSandbox:
+    async def create(self, spec: SandboxSpec, *, netns_path: str = "", sandbox_id: str = "") -> CreatedSandbox:
         """Make the pause container and its checkpoint."""
         name = sandbox_name(spec.metadata)
         body = await self._config(spec)
@@ -59,11 +59,11 @@ class DockerSandboxes(SandboxRuntime):
             await asyncio.to_thread(self._checkpoints.write, sandbox_id, checkpoint_of(spec))
 
         try:
-            sandbox_id = await self._objects.create(name, body, write_checkpoint)
+            created_id = await self._objects.create(name, body, write_checkpoint)
         except NotFound:
             await self._pause.ensure(anew=True)
-            sandbox_id = await self._objects.create(name, body, write_checkpoint)
-        return CreatedSandbox(sandbox_id, time.time_ns())
+            created_id = await self._objects.create(name, body, write_checkpoint)
+        return CreatedSandbox(created_id, time.time_ns())
 
     async def _config(self, spec: SandboxSpec) -> dict[str, Any]:
         facts = await self._daemon.facts()
