@@ -9,11 +9,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+from google.protobuf import descriptor_pb2
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from stub_types import stub_types
+
 PROTO_ROOT = Path(__file__).resolve().parent
 GENERATED_ROOT = PROTO_ROOT.parent / "cri_dockerd_py" / "_generated"
 IMPORT_PREFIX = "cri_dockerd_py/_generated"
 # package in _generated → folder of its .proto files
-SOURCES = {"runtime_v1": "runtime/v1"}
+SOURCES = {"runtime_v1": "runtime/v1", "containerd_v1": "containerd"}
+# packages whose services we call, so that the stubs' types are of use
+CALLED = ("containerd_v1",)
 
 
 def generate(destination: Path) -> list[Path]:
@@ -24,12 +31,19 @@ def generate(destination: Path) -> list[Path]:
     for package, folder in SOURCES.items():
         # The virtual folder makes protoc write imports that are good inside our package.
         virtual = f"{IMPORT_PREFIX}/{package}"
+        described = destination / f"{package}.binpb"
         files = [f"{virtual}/{source.name}" for source in sorted((PROTO_ROOT / folder).glob("*.proto"))]
         arguments = ["protoc", f"-I{virtual}={PROTO_ROOT / folder}", f"-I{well_known}"]
         arguments += [f"--{kind}_out={destination}" for kind in ("python", "pyi", "grpc_python")]
-        if protoc.main(arguments + files) != 0:
+        if protoc.main([*arguments, f"--descriptor_set_out={described}", *files]) != 0:
             raise SystemExit(f"protoc failed on proto/{folder}; see its messages above")
         (destination / virtual / "__init__.py").write_text("")
+        for file in descriptor_pb2.FileDescriptorSet.FromString(described.read_bytes()).file:
+            stubs = destination / file.name.replace(".proto", "_pb2_grpc.py")
+            if not file.service:
+                stubs.unlink()
+            elif package in CALLED:
+                stubs.with_suffix(".pyi").write_text(stub_types(file))
     return sorted(path.relative_to(destination) for path in destination.rglob("*.py*"))
 
 

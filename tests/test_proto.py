@@ -1,7 +1,8 @@
-"""The CRI messages are the wire's, and the generated code is that of the sources."""
+"""The messages of CRI and containerd are the wire's, and the generated code is that of the sources."""
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -15,6 +16,12 @@ from cri_dockerd_py._generated.runtime_v1 import api_pb2
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REFERENCE = REPOSITORY / "proto" / "reference" / "cri.binpb"
+CONTAINERD_REFERENCE = REPOSITORY / "proto" / "reference" / "containerd.binpb"
+# Of messages that travel as options of other runtimes' shims there is no reference.
+CONTAINERD_FILES = sorted(path.stem for path in (REPOSITORY / "proto" / "containerd").glob("*.proto"))
+CONTAINERD_FILES.remove("runtime_options")
+# Our name → the wire's; a name is not on the wire, and the wire's may belong to another package in one process.
+RENAMED = {".containerd.services.introspection.v1.PluginError": ".google.rpc.Status"}
 
 
 def reference_file() -> descriptor_pb2.FileDescriptorProto:
@@ -54,6 +61,42 @@ def test_descriptors_equal_the_reference(kind: str) -> None:
     assert ours.syntax == reference.syntax
     assert by_name(getattr(ours, kind)) == by_name(getattr(reference, kind))
     assert len(getattr(ours, kind)) > 0
+
+
+def containerd_wire() -> dict[str, descriptor_pb2.DescriptorProto | descriptor_pb2.EnumDescriptorProto]:
+    """Return {full name: description} of all messages and enums that containerd's API has."""
+    files = descriptor_pb2.FileDescriptorSet.FromString(CONTAINERD_REFERENCE.read_bytes()).file
+    return {f".{file.package}.{item.name}": item for file in files for item in (*file.message_type, *file.enum_type)}
+
+
+@pytest.mark.parametrize("name", CONTAINERD_FILES)
+def test_containerd_slice_equals_the_reference(name: str) -> None:
+    module = importlib.import_module(f"cri_dockerd_py._generated.containerd_v1.{name}_pb2")
+    ours = descriptor_pb2.FileDescriptorProto()
+    module.DESCRIPTOR.CopyToProto(ours)
+    wire = containerd_wire()
+
+    for item in (*ours.message_type, *ours.enum_type):
+        full_name = f".{ours.package}.{item.name}"
+        if full_name in RENAMED:
+            full_name = RENAMED[full_name]
+            item.name = wire[full_name].name
+        text = wire_only(item)
+        for our_name, wire_name in RENAMED.items():
+            text = text.replace(our_name, wire_name)
+        assert text == wire_only(wire[full_name])
+
+
+@pytest.mark.parametrize("name", CONTAINERD_FILES)
+def test_containerd_methods_are_those_of_the_reference(name: str) -> None:
+    module = importlib.import_module(f"cri_dockerd_py._generated.containerd_v1.{name}_pb2")
+    ours = descriptor_pb2.FileDescriptorProto()
+    module.DESCRIPTOR.CopyToProto(ours)
+    files = descriptor_pb2.FileDescriptorSet.FromString(CONTAINERD_REFERENCE.read_bytes()).file
+    wire = {f"{file.package}.{service.name}": by_name(service.method) for file in files for service in file.service}
+
+    for service in ours.service:
+        assert by_name(service.method).items() <= wire[f"{ours.package}.{service.name}"].items()
 
 
 def test_generated_code_is_current() -> None:

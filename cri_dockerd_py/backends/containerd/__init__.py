@@ -1,0 +1,1 @@
+"""Pods on containerd, without its CRI plugin."""
