@@ -13,14 +13,10 @@ import pytest
 from cri_dockerd_py.backends.docker import cgroup_files
 from cri_dockerd_py.backends.docker.cdi import cdi_names, resolve_cdi
 from cri_dockerd_py.backends.docker.devices import device_entries
-from cri_dockerd_py.backends.docker.mounts import (
-    check_mounts,
-    check_propagation,
-    mount_fields,
-    parse_mountinfo,
-    resolve_sources,
-)
+from cri_dockerd_py.backends.docker.mounts import check_mounts, mount_fields
 from cri_dockerd_py.backends.docker.security_options import read_seccomp_profile
+from cri_dockerd_py.backends.mount_sources import resolve_sources
+from cri_dockerd_py.backends.mount_table import check_propagation, parse_mountinfo
 from cri_dockerd_py.errors import InvalidArgument, NotFound, Unimplemented
 from cri_dockerd_py.model.container import Device, ImageSpec, Mount, Propagation
 from cri_dockerd_py.model.security import IdMapping, ProfileType, SecurityProfile

@@ -16,9 +16,10 @@ from cri_dockerd_py.backends.docker.devices import device_entries
 from cri_dockerd_py.backends.docker.facts import DaemonFacts
 from cri_dockerd_py.backends.docker.image_paths import check_sub_path
 from cri_dockerd_py.backends.docker.image_volumes import ImageVolumes
-from cri_dockerd_py.backends.docker.mounts import IMAGE_MOUNT_API, check_mounts, resolve_sources
+from cri_dockerd_py.backends.docker.mounts import IMAGE_MOUNT_API, check_mounts
 from cri_dockerd_py.backends.docker.security_options import read_apparmor_profiles, read_seccomp_profile
 from cri_dockerd_py.backends.docker.user_files import ImageUserFiles
+from cri_dockerd_py.backends.mount_sources import resolve_sources
 from cri_dockerd_py.backends.users import ResolvedUser, UserWish, resolve_user
 from cri_dockerd_py.errors import Unimplemented
 from cri_dockerd_py.model.container import ContainerSpec, Device, Mount

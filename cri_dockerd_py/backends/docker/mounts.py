@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from cri_dockerd_py.backends.docker.client import Version
@@ -15,15 +13,6 @@ _CREATE_MOUNTPOINT_API = (1, 42)
 _RECURSIVE_BY_DEFAULT_API = (1, 44)
 IMAGE_MOUNT_API = (1, 48)
 _PROPAGATION = {Propagation.HOST_TO_CONTAINER: "rslave", Propagation.BIDIRECTIONAL: "rshared"}
-
-
-@dataclass(frozen=True, slots=True)
-class MountInfo:
-    """A line of mountinfo: where it is, and whether mounts made below it travel."""
-
-    path: str
-    shared: bool
-    slave: bool
 
 
 def check_mounts(mounts: Sequence[Mount], *, recursive_read_only: bool) -> None:
@@ -42,47 +31,6 @@ def check_mounts(mounts: Sequence[Mount], *, recursive_read_only: bool) -> None:
                 f"RROUnsupported: mount of {mount.container_path}: recursive read-only mounts need Linux 5.12, "
                 f"Docker Engine 25 and an OCI runtime that knows rro"
             )
-
-
-def resolve_sources(mounts: Sequence[Mount]) -> list[Mount]:
-    """Return bind mounts with real sources, parents before children (MNT-01 to 03, 09). Blocking; use a thread."""
-    table: list[MountInfo] = []
-    if any(mount.propagation is not Propagation.PRIVATE for mount in mounts):
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            table = parse_mountinfo(file.read())
-    resolved = []
-    for mount in sorted(mounts, key=lambda mount: os.path.normpath(mount.container_path).count("/")):
-        if mount.image is None:
-            mount = replace(mount, host_path=_real_source(mount))
-            check_propagation(mount, table)
-        resolved.append(mount)
-    return resolved
-
-
-def check_propagation(mount: Mount, table: Sequence[MountInfo]) -> None:
-    """Refuse a propagation that the source's mount cannot give (MNT-09)."""
-    if mount.propagation is Propagation.PRIVATE:
-        return
-    holder = _holder(mount.host_path, table)
-    if holder is None or holder.shared or (holder.slave and mount.propagation is Propagation.HOST_TO_CONTAINER):
-        return
-    raise InvalidArgument(
-        f"mount of {mount.container_path}: its source {mount.host_path} is on {holder.path}, which is not a shared "
-        f"mount, so propagation {mount.propagation.name} is impossible; run: mount --make-rshared {holder.path}"
-    )
-
-
-def parse_mountinfo(text: str) -> list[MountInfo]:
-    """Return the mounts of a mountinfo file, in its order."""
-    table = []
-    for line in text.splitlines():
-        fields = line.split(" ")
-        if len(fields) > 6 and "-" in fields:
-            tags = fields[6 : fields.index("-")]
-            shared = any(tag.startswith("shared:") for tag in tags)
-            slave = any(tag.startswith("master:") for tag in tags)
-            table.append(MountInfo(_unescape(fields[4]), shared, slave))
-    return table
 
 
 def mount_fields(mounts: Sequence[Mount], api: Version, *, selinux: bool) -> dict[str, Any]:
@@ -137,34 +85,3 @@ def _bind_text(mount: Mount) -> str:
     options += ["Z"]
     options += [_PROPAGATION[mount.propagation]] if mount.propagation in _PROPAGATION else []
     return f"{mount.host_path}:{mount.container_path}:{','.join(options)}"
-
-
-def _real_source(mount: Mount) -> str:
-    """Follow links, and make a directory where nothing is."""
-    try:
-        source = os.path.realpath(mount.host_path)
-        if not os.path.lexists(source):
-            os.makedirs(source, 0o755, exist_ok=True)
-    except OSError as error:
-        raise InvalidArgument(
-            f"mount of {mount.container_path}: {mount.host_path} cannot be used: {error.strerror}"
-        ) from error
-    return source
-
-
-def _holder(path: str, table: Sequence[MountInfo]) -> MountInfo | None:
-    """Return the mount that `path` is on: of those at the longest prefix, the last, which covers the others."""
-    best = None
-    for entry in table:
-        prefix = entry.path.rstrip("/")
-        if (path == prefix or path.startswith(prefix + "/")) and (best is None or len(entry.path) >= len(best.path)):
-            best = entry
-    return best
-
-
-def _unescape(text: str) -> str:
-    if "\\" not in text:
-        return text
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, character)
-    return text

@@ -1,0 +1,1 @@
+"""Devices by the Container Device Interface: their names, their spec files, and what these ask for."""

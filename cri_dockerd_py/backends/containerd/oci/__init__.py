@@ -1,0 +1,1 @@
+"""OCI runtime specs for sandboxes and containers: pure, values in and values out."""
