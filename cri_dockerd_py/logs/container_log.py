@@ -6,74 +6,28 @@ kill between any two of these steps loses and doubles nothing.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
-import stat
-import termios
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
-from struct import Struct
 
-from cri_dockerd_py.errors import CriError, FailedPrecondition
+from cri_dockerd_py.errors import CriError
 from cri_dockerd_py.logs.counters import Counters
-from cri_dockerd_py.logs.cri_format import Decoder, Rendered
+from cri_dockerd_py.logs.cri_format import Decoder, Rendered, not_before
 from cri_dockerd_py.logs.journal import Journal, Mark, Spool
 from cri_dockerd_py.logs.log_file import LogFile
 from cri_dockerd_py.logs.pump import Turn
+from cri_dockerd_py.logs.source import Source
+from cri_dockerd_py.logs.tee import Tees
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_CHUNK_BYTES = 256 << 10
 _TURN_BYTES = 1 << 20
-_PIPE_BYTES = (1 << 20, 512 << 10, 256 << 10)
 _REOPEN_SECONDS = 1.0
 _FULL = 0.9
-_INT = Struct("i")
-
-
-class Source:
-    """One FIFO that is being read, with its decoder; without a spool its bytes are thrown away."""
-
-    def __init__(self, fifo_path: str, fd: int, decoder: Decoder, spool: Spool | None, index: int) -> None:
-        self.fifo_path = fifo_path
-        self.fd = fd
-        self.decoder = decoder
-        self.spool = spool
-        self.index = index
-        self._capacity_bytes = _widen(fd)
-
-    def fullness(self) -> float:
-        """How much of the pipe is in use (its pages are rarely filled to the last byte)."""
-        (waiting,) = _INT.unpack(fcntl.ioctl(self.fd, termios.FIONREAD, bytes(_INT.size)))
-        return float(waiting / self._capacity_bytes)
-
-    def close(self) -> None:
-        """Close the FIFO and the spool."""
-        os.close(self.fd)
-        if self.spool is not None:
-            self.spool.close()
-
-
-def open_fifo(path: str) -> int:
-    """Open a FIFO for reading, whether or not somebody writes to it."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    if not stat.S_ISFIFO(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise FailedPrecondition(f"{path} is not a FIFO")
-    return fd
-
-
-def _widen(fd: int) -> int:
-    """Make the pipe as large as the kernel allows; answer its capacity."""
-    for size in _PIPE_BYTES:
-        try:
-            return fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
-        except OSError:
-            continue
-    return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
 
 
 class ContainerLog:
@@ -91,6 +45,7 @@ class ContainerLog:
         self._chunk_bytes = chunk_bytes
         self.path = path
         self.sources: dict[str, Source] = {}
+        self.tees = Tees()
         self._directory = directory
         self._counters = counters
         self._journal = Journal(directory)
@@ -114,10 +69,19 @@ class ContainerLog:
         for index, decoder in decoders.items():
             with closing(self._spool(index)) as spool:
                 rendered = decoder.render(spool.pending, self._last_ns)
+                if not rendered.text and spool.pending:
+                    rendered = self._begun_flush(spool, decoder, mark.log_bytes)
                 if rendered.text:
                     self._resume(spool, index, rendered, mark.log_bytes)
         if self._log is not None and self._moved(mark.inode):
             self._reopen_if_possible()
+
+    def _begun_flush(self, spool: Spool, decoder: Decoder, log_bytes: int) -> Rendered:
+        """What was left at the end of a stream, if some of it is in the file already."""
+        rendered = decoder.flush(spool.pending, self._last_ns)
+        if self._log is not None and self._log.has_begun(log_bytes, rendered.text):
+            return rendered
+        return Rendered(b"", 0, 0, self._last_ns)
 
     def _resume(self, spool: Spool, index: int, rendered: Rendered, log_bytes: int) -> None:
         if self._log is None:
@@ -162,20 +126,23 @@ class ContainerLog:
         """Move what the FIFO holds to the log, up to a fair share; `on_end` is called when no writer is left."""
         fullness = source.fullness()
         self._counters.full_pipes += fullness > _FULL
-        moved, ended = self._move(source, _TURN_BYTES)
+        if self.tees.block():
+            return Turn(fullness)
+        limit_bytes = self._chunk_bytes if self.tees else _TURN_BYTES
+        moved, ended = self._move(source, limit_bytes)
         if ended:
             on_end()
-        return Turn(fullness, more=not ended and moved >= _TURN_BYTES)
+        return Turn(fullness, more=not ended and moved >= limit_bytes)
 
     def drain(self, source: Source) -> None:
         """Move all that the FIFO holds now; what cannot be completed any more is written as it is."""
-        while self._move(source, _TURN_BYTES)[0] >= _TURN_BYTES:
-            pass
+        self._move(source, source.capacity_bytes)
         if source.spool is not None:
             self._flush(source.spool, source.index, source.decoder)
 
     def _flush(self, spool: Spool, index: int, decoder: Decoder) -> None:
         if spool.pending:
+            self._set_time(decoder)
             rendered = decoder.flush(spool.pending, self._last_ns)
             self._write(rendered)
             self._commit_spool(spool, index, rendered)
@@ -226,24 +193,40 @@ class ContainerLog:
                 return moved, True
             moved += taken
             self._counters.read_bytes += taken
-            if source.spool is not None:
-                self._absorb(source, source.spool)
             if taken < self._chunk_bytes:
                 break
         return moved, False
 
     def _take(self, source: Source) -> int:
-        if source.spool is None:
+        """Move one chunk; answer its size, 0 at the end of the stream; BlockingIOError when there is none."""
+        if source.spool is not None:
+            self._set_time(source.decoder)
+            data = self._fill(source.fd, source.spool)
+            if data:
+                self._absorb(source, source.spool)
+        elif self.tees:
+            data = os.read(source.fd, self._chunk_bytes)
+        else:
             return os.splice(source.fd, self._trash, self._chunk_bytes, None, None, os.SPLICE_F_NONBLOCK)
+        if data and self.tees:
+            self.tees.give(source.index + 1, data)
+        return len(data)
+
+    def _fill(self, fd: int, spool: Spool) -> bytes:
         try:
-            return source.spool.fill(source.fd, self._chunk_bytes)
+            return spool.fill(fd, self._chunk_bytes)
         except BlockingIOError:
             raise
         except OSError:
             self._counters.failures += 1
-            data = os.read(source.fd, self._chunk_bytes)
-            source.spool.take(data)
-            return len(data)
+            data = os.read(fd, self._chunk_bytes)
+            spool.take(data)
+            return data
+
+    def _set_time(self, decoder: Decoder) -> None:
+        """What has no time of its own gets that of its arrival, noted first: a repeated run must give the same text."""
+        if not decoder.timed:
+            self._save(self._active_spools, not_before(time.time_ns(), self._last_ns))
 
     def _absorb(self, source: Source, spool: Spool) -> None:
         pending = spool.pending

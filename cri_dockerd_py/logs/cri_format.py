@@ -31,8 +31,16 @@ class Rendered:
 class Decoder(Protocol):
     """Turns the raw bytes of a FIFO into log text; pure, so that a repeated run after a crash gives the same text."""
 
+    @property
+    def timed(self) -> bool:
+        """Whether the bytes say when each line was printed; otherwise every line gets the time `floor_ns`."""
+        ...
+
     def render(self, data: bytes, floor_ns: int) -> Rendered:
-        """Render what is whole at the front of `data`; no timestamp goes below `floor_ns`."""
+        """Render what is whole at the front of `data`; no timestamp goes below `floor_ns`.
+
+        What it leaves is short, and gives nothing when it is rendered again.
+        """
         ...
 
     def flush(self, data: bytes, floor_ns: int) -> Rendered:

@@ -55,6 +55,8 @@ def _time_of(varint: bytes) -> int:
 class DockerFrames:
     """The decoder for a FIFO of Docker's log-driver plugin protocol."""
 
+    timed = True
+
     def render(self, data: bytes, floor_ns: int) -> Rendered:
         """See `Decoder.render`."""
         work = _Work(data, floor_ns)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import socket
@@ -13,7 +12,7 @@ from typing import IO, Any, TypeVar
 
 from aiohttp import web
 
-from cri_dockerd_py.errors import AlreadyExists, FailedPrecondition
+from cri_dockerd_py.errors import AlreadyExists
 from cri_dockerd_py.logs.counters import Counters
 from cri_dockerd_py.logs.docker_frames import DockerFrames
 from cri_dockerd_py.logs.log_file import check_path
@@ -21,6 +20,7 @@ from cri_dockerd_py.logs.plugin_http import Info, make_app
 from cri_dockerd_py.logs.pump import Pump
 from cri_dockerd_py.logs.read_back import ReadRequest, frames, opened_tail
 from cri_dockerd_py.logs.room import FifoKeeper, LogRoom, NoKeeper
+from cri_dockerd_py.logs.state_lock import StateLock
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class LogDriver:
         self.name = name
         self.counters = Counters()
         self._socket_path = plugin_dir / f"{name}.sock"
-        self._state_dir = state_dir
+        self._lock = StateLock(state_dir)
         self._log_path = log_path
         self._inherited = dict(inherited or {})
         self._listener = listener
@@ -70,7 +70,6 @@ class LogDriver:
             state_dir, self._pump, {_KIND: DockerFrames()}, self.counters, keeper if keeper is not None else NoKeeper()
         )
         self._runner: web.AppRunner | None = None
-        self._lock_fd = -1
         self._stopping = False
 
     def log_config(self) -> dict[str, Any]:
@@ -79,7 +78,7 @@ class LogDriver:
 
     async def start(self) -> None:
         """Go on with the logs of an earlier process, then answer dockerd."""
-        self._lock()
+        self._lock.take()
         self._pump.start()
         try:
             await self._call(lambda: self._room.recover(self._inherited))
@@ -87,18 +86,6 @@ class LogDriver:
         except BaseException:
             await self.stop()
             raise
-
-    def _lock(self) -> None:
-        self._state_dir.mkdir(0o700, parents=True, exist_ok=True)
-        lock_fd = os.open(self._state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(lock_fd)
-            raise FailedPrecondition(
-                f"another process uses the log state directory {self._state_dir}; stop it or set another directory"
-            ) from error
-        self._lock_fd = lock_fd
 
     async def _listen(self) -> None:
         runner = web.AppRunner(make_app(self), access_log=None, handle_signals=False, shutdown_timeout=_DRAIN_SECONDS)
@@ -118,15 +105,14 @@ class LogDriver:
 
     async def stop(self) -> None:
         """Stop where we are: whoever starts next with the same state directory goes on. May be called twice."""
-        if self._lock_fd < 0:
+        if not self._lock.held:
             return
         self._stopping = True
         if self._runner is not None:
             await self._runner.cleanup()
         await self._call(self._room.close)
         self._pump.stop()
-        os.close(self._lock_fd)
-        self._lock_fd = -1
+        self._lock.release()
 
     async def reopen(self, container_id: str) -> None:
         """Rotation: when this returns, all further lines go to a new file at the log's path."""

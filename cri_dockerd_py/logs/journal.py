@@ -78,14 +78,14 @@ class Spool:
         """All bytes taken and not committed."""
         return self._kept
 
-    def fill(self, fifo: int, limit_bytes: int) -> int:
-        """Take up to `limit_bytes` from the FIFO; 0 at its end; BlockingIOError when it is empty."""
+    def fill(self, fifo: int, limit_bytes: int) -> bytes:
+        """Take up to `limit_bytes` from the FIFO; nothing at its end; BlockingIOError when it is empty."""
         begin = self._bytes
         taken = os.splice(fifo, self._fds[self._active], limit_bytes, None, begin, os.SPLICE_F_NONBLOCK)
         self._bytes += taken
         fresh = os.pread(self._fds[self._active], taken, begin)
         self._kept = self._kept + fresh if self._kept else fresh
-        return taken
+        return fresh
 
     def take(self, data: bytes) -> None:
         """Hold bytes that could not be spooled in memory alone: no room for the spool must not stall a container."""

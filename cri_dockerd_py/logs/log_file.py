@@ -139,6 +139,11 @@ class LogFile:
             logger.warning("log file %s can be written again", self.path)
         self._refusing = refusing
 
+    def has_begun(self, length: int, text: bytes) -> bool:
+        """Whether the front of `text`, or all of it, is what follows the first `length` bytes."""
+        begun = os.pread(self._fd, len(text), length) if self.length > length else b""
+        return begun != b"" and text.startswith(begun)
+
     def resume(self, length: int, text: bytes) -> int:
         """After a crash: `text` was to follow the first `length` bytes, and some or all of it may be there."""
         begun = os.pread(self._fd, len(text), length) if self.length > length else b""

@@ -81,6 +81,11 @@ class Pump:
         self._due[fd] = None
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
 
+    def wake(self, fd: int) -> None:
+        """Give `fd` a turn soon, whether or not there is news of it (in the thread)."""
+        if fd in self._turns:
+            self._due[fd] = None
+
     def unregister(self, fd: int) -> None:
         """Forget `fd`, before it is closed (in the thread)."""
         if self._turns.pop(fd, None) is not None:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Protocol
 
 from cri_dockerd_py.errors import CriError, FailedPrecondition, InvalidArgument, NotFound
-from cri_dockerd_py.logs.container_log import ContainerLog, Source, open_fifo
+from cri_dockerd_py.logs.container_log import ContainerLog
 from cri_dockerd_py.logs.counters import Counters
 from cri_dockerd_py.logs.cri_format import Decoder
 from cri_dockerd_py.logs.pump import Pump
+from cri_dockerd_py.logs.source import Source, is_open, open_fifo
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ class NoKeeper:
 class LogRoom:
     """Attach, detach, rotate, forget and recover container logs."""
 
+    store_prefix = "log"
+
     def __init__(
         self, state_dir: Path, pump: Pump, decoders: Mapping[str, Decoder], counters: Counters, keeper: FifoKeeper
     ) -> None:
@@ -70,26 +73,26 @@ class LogRoom:
     def fifos(self) -> dict[str, int]:
         """Descriptor-store name → open FIFO."""
         return {
-            _store_name(log.container_id, source.index): source.fd
+            self._store_name(log, source.index): source.fd
             for log in self._logs.values()
             for source in log.sources.values()
         }
 
-    def attach(self, container_id: str, path: Path | None, fifo_path: str, kind: str) -> None:
+    def attach(self, container_id: str, path: Path | None, fifo_path: str, kind: str, index: int | None = None) -> None:
         """Begin, or after the engine's restart go on, with a FIFO of a container; twice the same is once."""
         log = self._logs.get(container_id)
-        if log is not None and fifo_path in log.sources:
+        if log is not None and fifo_path in log.sources and is_open(log.sources[fifo_path]):
             return
         fd = open_fifo(fifo_path)
         try:
             if log is None:
                 log = self._open(container_id, path)
             else:
-                self._retire(log, kind)
+                self._retire(log, kind, fifo_path)
         except BaseException:
             os.close(fd)
             raise
-        self._read(log, fifo_path, fd, kind)
+        self._read(log, fifo_path, fd, kind, index)
         self._save_meta(log)
 
     def _open(self, container_id: str, path: Path | None) -> ContainerLog:
@@ -107,19 +110,19 @@ class LogRoom:
         self._stopped.discard(container_id)
         return log
 
-    def _retire(self, log: ContainerLog, kind: str) -> None:
+    def _retire(self, log: ContainerLog, kind: str, successor: str) -> None:
         """A dead engine's FIFO of this kind gives all it still has before its successor's is read."""
         for source in [s for s in log.sources.values() if self._kinds[s.fifo_path] == kind]:
-            self._end(log, source, unlink=True)
+            self._end(log, source, unlink=source.fifo_path != successor)
 
     def _read(self, log: ContainerLog, fifo_path: str, fd: int, kind: str, index: int | None = None) -> None:
         source = log.add_source(fifo_path, fd, self._decoders[kind], index)
         self._kinds[fifo_path] = kind
-        self._keeper.keep(_store_name(log.container_id, source.index), fd)
-        self._pump.register(fd, partial(log.turn, source, partial(self._ended, log, source)))
+        self._keeper.keep(self._store_name(log, source.index), fd)
+        self._pump.register(fd, partial(log.turn, source, partial(self.writers_gone, log, source)))
 
-    def _ended(self, log: ContainerLog, source: Source) -> None:
-        """The writer is gone without a word: the engine died; it will come back with another FIFO."""
+    def writers_gone(self, log: ContainerLog, source: Source) -> None:
+        """The writer has closed the FIFO without a word: the engine died; it will come back with another FIFO."""
         logger.info("container %s: the engine closed its log stream", log.container_id)
         self._end(log, source, unlink=True)
         self._save_meta(log)
@@ -127,7 +130,7 @@ class LogRoom:
     def _end(self, log: ContainerLog, source: Source, *, unlink: bool) -> None:
         log.drain(source)
         self._pump.unregister(source.fd)
-        self._keeper.release(_store_name(log.container_id, source.index))
+        self._keeper.release(self._store_name(log, source.index))
         log.remove_source(source)
         self._kinds.pop(source.fifo_path, None)
         if unlink:
@@ -190,7 +193,7 @@ class LogRoom:
         self._logs[log.container_id] = log
         log.recover({fifo["index"]: self._decoders[fifo["kind"]] for fifo in meta["fifos"]})
         for fifo in meta["fifos"]:
-            fd = _reopen_fifo(_store_name(log.container_id, fifo["index"]), fifo["path"], inherited)
+            fd = _reopen_fifo(self._store_name(log, fifo["index"]), fifo["path"], inherited)
             if fd is None:
                 logger.warning("container %s: log stream %s is gone", log.container_id, fifo["path"])
                 log.abandon(fifo["index"], self._decoders[fifo["kind"]])
@@ -210,6 +213,10 @@ class LogRoom:
             raise InvalidArgument(f"{container_id!r} is not a container id")
         return self._state_dir / container_id
 
+    def _store_name(self, log: ContainerLog, index: int) -> str:
+        name = f"{self.store_prefix}-{log.container_id}"
+        return name if index == 0 else f"{name}-{index}"
+
     def _save_meta(self, log: ContainerLog) -> None:
         meta = {
             "container_id": log.container_id,
@@ -222,10 +229,6 @@ class LogRoom:
         scratch = target.with_suffix(".new")
         scratch.write_text(json.dumps(meta))
         scratch.replace(target)
-
-
-def _store_name(container_id: str, index: int) -> str:
-    return f"log-{container_id}" if index == 0 else f"log-{container_id}-{index}"
 
 
 def _reopen_fifo(name: str, fifo_path: str, inherited: dict[str, int]) -> int | None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cri_dockerd_py.logs.container_log import ContainerLog, Source, open_fifo
+from cri_dockerd_py.logs.container_log import ContainerLog
 from cri_dockerd_py.logs.counters import Counters
 from cri_dockerd_py.logs.docker_frames import DockerFrames
+from cri_dockerd_py.logs.source import Source, open_fifo
 from tests.logs.crashes import MOMENTS, Moment, run_and_kill
 from tests.logs.frames import Message, frame, numbered
 
