@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 _FIRST_DESCRIPTOR = 3
 _LOG_FIFO_PREFIX = "log-"
+_OUTPUT_FIFO_PREFIX = "output-"
 LOG_LISTENER = "plugin"
 _MICROSECONDS = 1_000_000
 
@@ -36,8 +37,15 @@ class ServiceManager:
         self._send(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
     def kept_log_fifos(self) -> dict[str, int]:
-        """Return the log FIFOs that were kept for us, by the name they were kept under."""
-        return {name: fd for name, fd in self._passed() if name.startswith(_LOG_FIFO_PREFIX)}
+        """Return the log driver's FIFOs that were kept for us, by the name they were kept under."""
+        return self._kept(_LOG_FIFO_PREFIX)
+
+    def kept_output_fifos(self) -> dict[str, int]:
+        """Return the FIFOs of containers' raw output that were kept for us, by the name they were kept under."""
+        return self._kept(_OUTPUT_FIFO_PREFIX)
+
+    def _kept(self, prefix: str) -> dict[str, int]:
+        return {name: fd for name, fd in self._passed() if name.startswith(prefix)}
 
     def take_log_listener(self) -> socket.socket | None:
         """Return the log driver's listening socket, where the manager holds it for us."""
