@@ -23,17 +23,21 @@ _sym_db = _symbol_database.Default()
 
 
 from cri_dockerd_py._generated.containerd_v1 import types_pb2 as cri__dockerd__py_dot___generated_dot_containerd__v1_dot_types__pb2
+from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4cri_dockerd_py/_generated/containerd_v1/events.proto\x12\x1d\x63ontainerd.services.events.v1\x1a\x33\x63ri_dockerd_py/_generated/containerd_v1/types.proto\"#\n\x10SubscribeRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t2d\n\x06\x45vents\x12Z\n\tSubscribe\x12/.containerd.services.events.v1.SubscribeRequest\x1a\x1a.containerd.types.Envelope0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4cri_dockerd_py/_generated/containerd_v1/events.proto\x12\x1d\x63ontainerd.services.events.v1\x1a\x33\x63ri_dockerd_py/_generated/containerd_v1/types.proto\x1a\x19google/protobuf/any.proto\x1a\x1bgoogle/protobuf/empty.proto\"D\n\x0ePublishRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12#\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\"#\n\x10SubscribeRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t2\xb6\x01\n\x06\x45vents\x12P\n\x07Publish\x12-.containerd.services.events.v1.PublishRequest\x1a\x16.google.protobuf.Empty\x12Z\n\tSubscribe\x12/.containerd.services.events.v1.SubscribeRequest\x1a\x1a.containerd.types.Envelope0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cri_dockerd_py._generated.containerd_v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=140
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=175
-  _globals['_EVENTS']._serialized_start=177
-  _globals['_EVENTS']._serialized_end=277
+  _globals['_PUBLISHREQUEST']._serialized_start=196
+  _globals['_PUBLISHREQUEST']._serialized_end=264
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=266
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=301
+  _globals['_EVENTS']._serialized_start=304
+  _globals['_EVENTS']._serialized_end=486
 # @@protoc_insertion_point(module_scope)

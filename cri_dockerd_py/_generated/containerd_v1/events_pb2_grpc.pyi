@@ -4,7 +4,9 @@ from typing import Any
 
 from cri_dockerd_py._generated.containerd_v1 import events_pb2
 from cri_dockerd_py._generated.containerd_v1 import types_pb2
+from google.protobuf import empty_pb2
 
 class EventsStub:
     def __init__(self, channel: Any) -> None: ...
+    def Publish(self, request: events_pb2.PublishRequest, *, timeout: float | None = ..., metadata: Any = ..., wait_for_ready: bool | None = ...) -> Awaitable[empty_pb2.Empty]: ...
     def Subscribe(self, request: events_pb2.SubscribeRequest, *, timeout: float | None = ..., metadata: Any = ..., wait_for_ready: bool | None = ...) -> AsyncIterator[types_pb2.Envelope]: ...
