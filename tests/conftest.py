@@ -11,8 +11,17 @@ from cri_dockerd_py._generated.runtime_v1 import api_pb2 as cri
 from tests import images
 from tests.cni import CniNetwork
 from tests.cri_server import CriClient, CriServer
-from tests.engines import DockerEngine, DockerOptions, RegistryServer
+from tests.engine_packages import RELEASES
+from tests.engines import ContainerdNode, DockerEngine, DockerOptions, RealEngine, RegistryServer
 from tests.processes import erase_abandoned
+
+# fixture → the kind of engine that it is of, and how people call it
+ENGINE_FIXTURES = {
+    "docker_engine": (DockerEngine.kind, DockerEngine.title),
+    "own_docker_engine": (DockerEngine.kind, DockerEngine.title),
+    "containerd_node": (ContainerdNode.kind, ContainerdNode.title),
+    "own_containerd_node": (ContainerdNode.kind, ContainerdNode.title),
+}
 
 
 def pytest_configure() -> None:
@@ -25,7 +34,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--engine",
         default="docker-20.10",
-        help="comma-separated engines to run the engine tests on: docker-20.10, docker-26, docker-28, docker-28-store",
+        help=f"comma-separated engines to run the engine tests on: {', '.join(RELEASES)}; "
+        "with the suffix -store a Docker Engine has containerd's image store",
     )
 
 
@@ -37,10 +47,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use an engine."""
+    """Mark the tests that use an engine, and leave out those that are of another kind of engine."""
     for item in items:
-        if "engine_name" in getattr(item, "fixturenames", ()):
+        names = getattr(item, "fixturenames", ())
+        if "engine_name" in names:
             item.add_marker("engine")
+            name = str(item.callspec.params["engine_name"])  # type: ignore[attr-defined]
+            for fixture, (kind, title) in ENGINE_FIXTURES.items():
+                if fixture in names and not name.startswith(kind):
+                    item.add_marker(pytest.mark.skip(reason=f"of {title}"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,7 +71,7 @@ def engine_name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def docker_engine(engine_name: str) -> Iterator[DockerEngine]:
+def engine(engine_name: str) -> Iterator[RealEngine]:
     """A running engine with the test images, shared by the tests of a session."""
     engine = start_engine(engine_name)
     yield engine
@@ -64,17 +79,49 @@ def docker_engine(engine_name: str) -> Iterator[DockerEngine]:
 
 
 @pytest.fixture
-def own_docker_engine(engine_name: str) -> Iterator[DockerEngine]:
+def own_engine(engine_name: str) -> Iterator[RealEngine]:
     """A running engine with the test images for one test alone, which may stop, freeze or kill it."""
     engine = start_engine(engine_name)
     yield engine
     engine.close()
 
 
-def start_engine(name: str) -> DockerEngine:
-    """Start an engine and load the test images; the suffix -store chooses containerd's image store."""
-    options = DockerOptions(containerd_image_store=name.endswith("-store"))
-    engine = DockerEngine(name.removesuffix("-store"), options)
+@pytest.fixture(scope="session")
+def docker_engine(engine: RealEngine) -> DockerEngine:
+    """The shared engine, for tests that are of Docker Engine alone."""
+    assert isinstance(engine, DockerEngine)
+    return engine
+
+
+@pytest.fixture
+def own_docker_engine(own_engine: RealEngine) -> DockerEngine:
+    """The test's own engine, for tests that are of Docker Engine alone."""
+    assert isinstance(own_engine, DockerEngine)
+    return own_engine
+
+
+@pytest.fixture(scope="session")
+def containerd_node(engine: RealEngine) -> ContainerdNode:
+    """The shared engine, for tests that are of containerd alone."""
+    assert isinstance(engine, ContainerdNode)
+    return engine
+
+
+@pytest.fixture
+def own_containerd_node(own_engine: RealEngine) -> ContainerdNode:
+    """The test's own engine, for tests that are of containerd alone."""
+    assert isinstance(own_engine, ContainerdNode)
+    return own_engine
+
+
+def start_engine(name: str) -> RealEngine:
+    """Start an engine and load the test images; the suffix -store chooses Docker's containerd image store."""
+    engine: RealEngine
+    if name.startswith("containerd-"):
+        engine = ContainerdNode(name)
+    else:
+        options = DockerOptions(containerd_image_store=name.endswith("-store"))
+        engine = DockerEngine(name.removesuffix("-store"), options)
     try:
         engine.start()
         images.load_all(engine)
@@ -110,21 +157,21 @@ def own_network() -> Iterator[CniNetwork]:
 
 
 @pytest.fixture(scope="session")
-def cri_server(docker_engine: DockerEngine, network: CniNetwork) -> Iterator[CriServer]:
+def cri_server(engine: RealEngine, network: CniNetwork) -> Iterator[CriServer]:
     """The service on the shared engine; tests that stop it use `start_server`."""
-    server = CriServer(docker_engine.endpoint, network)
+    server = CriServer(engine, network)
     server.start()
     yield server
     server.close()
 
 
 @pytest.fixture
-def start_server(own_network: CniNetwork) -> Iterator[Callable[[DockerEngine, Sequence[str]], CriServer]]:
+def start_server(own_network: CniNetwork) -> Iterator[Callable[[RealEngine, Sequence[str]], CriServer]]:
     """A function that starts a service for one test alone, on an engine and with further flags."""
     servers: list[CriServer] = []
 
-    def start(engine: DockerEngine, flags: Sequence[str] = ()) -> CriServer:
-        servers.append(CriServer(engine.endpoint, own_network, flags))
+    def start(engine: RealEngine, flags: Sequence[str] = ()) -> CriServer:
+        servers.append(CriServer(engine, own_network, flags))
         servers[-1].start()
         return servers[-1]
 

@@ -15,6 +15,7 @@ import grpc
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as cri
 from cri_dockerd_py._generated.runtime_v1 import api_pb2_grpc as cri_grpc
 from tests.cni import PLUGIN_DIRECTORIES, CniNetwork
+from tests.engines import RealEngine
 from tests.images import BUSYBOX
 from tests.processes import PLUGIN_SOCKETS, Daemon, erase, private_directory, wait_until
 
@@ -24,11 +25,11 @@ _serial = itertools.count()
 
 
 class CriServer:
-    """`cri-dockerd-py serve` with directories and a socket of its own."""
+    """`cri-dockerd-py serve` on an engine, with directories and a socket of its own; later flags win."""
 
     def __init__(
         self,
-        docker_endpoint: str,
+        engine: RealEngine,
         network: CniNetwork,
         flags: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
@@ -42,8 +43,7 @@ class CriServer:
         self.network = network
         options = {
             "container-runtime-endpoint": f"unix://{self.socket}",
-            "docker-endpoint": docker_endpoint,
-            "backend": "docker",
+            **engine.service_options,
             "root-dir": self.root_dir,
             "state-dir": self.state_dir,
             "cni-conf-dir": network.conf_dir,

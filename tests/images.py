@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cri_dockerd_py.pause.archive import BuiltImage, LayerFile, build_image
-from tests.engines import DockerEngine
+from tests.engines import RealEngine
 
 BUSYBOX = "cri-test/busybox:1"
 USER_UID = "cri-test/user-uid:1"
@@ -72,12 +72,6 @@ def build(name: str, config: Mapping[str, object] | None = None) -> BuiltImage:
     return build_image(busybox_files(), {"Env": [_PATH], "Cmd": ["/bin/sh"], **chosen})
 
 
-def load(engine: DockerEngine, name: str, image: BuiltImage) -> str:
-    """Load `image` into the engine as `name` and return its id there."""
-    engine.client.api.load_image(image.docker_archive([name]))
-    return str(engine.client.api.inspect_image(name)["Id"])
-
-
-def load_all(engine: DockerEngine) -> dict[str, str]:
+def load_all(engine: RealEngine) -> dict[str, str]:
     """Load every test image and return {name: id}."""
-    return {name: load(engine, name, build(name)) for name in _CONFIGS}
+    return {name: engine.load(build(name), name) for name in _CONFIGS}

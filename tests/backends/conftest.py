@@ -1,10 +1,11 @@
-"""The Docker backend on a real engine, and short ways to make pods with it."""
+"""The backend of each real engine, and short ways to make pods with it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import itertools
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,16 +13,19 @@ from typing import Any
 
 import pytest
 
-from cri_dockerd_py.backends.base import Connected, Engine, EngineEvent, ExecSpec
+from cri_dockerd_py.backends.base import Connected, CreatedSandbox, Engine, EngineEvent, ExecSpec
+from cri_dockerd_py.backends.docker.engine import DockerEngine as DockerConnection
 from cri_dockerd_py.backends.docker.engine import DockerOptions, connect
+from cri_dockerd_py.daemon.instance import instance_name
 from cri_dockerd_py.model.container import ContainerMetadata, ContainerRecord, ContainerSpec, ImageSpec
 from cri_dockerd_py.model.image import ImageRecord
 from cri_dockerd_py.model.sandbox import DnsConfig, PodMetadata, SandboxRecord, SandboxSpec
 from cri_dockerd_py.model.security import ContainerSecurity, NamespaceMode, NamespaceOptions
+from cri_dockerd_py.network.netns import NetnsDir
 from cri_dockerd_py.network.resolv_conf import render_resolv_conf, write_resolv_conf
 from cri_dockerd_py.pause.image import PAUSE_IMAGE_NAME, pause_image_tar
 from tests import images
-from tests.engines import DockerEngine
+from tests.engines import DockerEngine, RealEngine
 
 HOST_DNS = "nameserver 192.0.2.1\n"
 OWN_PID = ContainerSecurity(namespaces=NamespaceOptions(pid=NamespaceMode.CONTAINER))
@@ -50,8 +54,9 @@ class Backend:
     """An engine under test, with the events that it has yielded."""
 
     engine: Engine
-    docker: DockerEngine
+    real: RealEngine
     directory: Path
+    netns: NetnsDir
     seen: list[EngineEvent] = field(default_factory=list)
     arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -82,10 +87,33 @@ class Backend:
         number = next(_serial)
         return replace(SandboxSpec(PodMetadata(f"pod{number}", f"uid{number}", "tests")), **changes)
 
+    @property
+    def pause_names(self) -> set[str]:
+        """The names of images that pods need and nobody may remove."""
+        return {"docker.io/cri-dockerd-py/pause:1"} if self.real.kind == "docker" else set()
+
+    def logged(self, path: Path) -> str:
+        """Return the one line of a log in the engine's own format."""
+        (line,) = path.read_text().splitlines()
+        if self.real.kind == "docker":
+            return str(json.loads(line)["log"]).rstrip("\n")
+        return line.split(" ", 3)[3]
+
+    async def create_sandbox(self, spec: SandboxSpec) -> CreatedSandbox:
+        """Create a sandbox, in a network namespace made for it where the engine wants one."""
+        if not self.engine.sandboxes.takes_netns or spec.host_network:
+            return await self.engine.sandboxes.create(spec)
+        name = f"pod{next(_serial)}"
+        try:
+            return await self.engine.sandboxes.create(spec, netns_path=str(await self.netns.create(name)))
+        except BaseException:
+            await self.netns.remove(name)
+            raise
+
     async def run(self, spec: SandboxSpec | None = None) -> SandboxRecord:
         """Run a sandbox."""
         spec = spec or self.pod()
-        created = await self.engine.sandboxes.create(spec)
+        created = await self.create_sandbox(spec)
         await self.engine.sandboxes.start(created.id, spec)
         record = await self.engine.sandboxes.inspect(created.id)
         assert record is not None
@@ -135,12 +163,19 @@ class Backend:
             await process.close()
 
 
+def connected(real: RealEngine, directory: Path, **changes: Any) -> DockerConnection:
+    """Return the connection to an engine, not started, with options that are changed."""
+    assert isinstance(real, DockerEngine)
+    return connect(docker_options(real, directory, **changes))
+
+
 @contextlib.asynccontextmanager
-async def opened(docker: DockerEngine, directory: Path, **changes: Any) -> AsyncIterator[Backend]:
+async def opened(real: RealEngine, directory: Path, **changes: Any) -> AsyncIterator[Backend]:
     """Connect to an engine, and clean it up afterwards."""
-    connected = connect(docker_options(docker, directory, **changes))
-    await connected.start()
-    backend = Backend(connected.engine, docker, directory)
+    connection = connected(real, directory, **changes)
+    await connection.start()
+    netns = NetnsDir(instance_name(directory))
+    backend = Backend(connection.engine, real, directory, netns)
     follower = asyncio.ensure_future(backend.follow())
     try:
         await backend.event(lambda event: isinstance(event, Connected))
@@ -149,13 +184,15 @@ async def opened(docker: DockerEngine, directory: Path, **changes: Any) -> Async
     finally:
         follower.cancel()
         await asyncio.wait((follower,))
-        await connected.close()
-        if docker.daemon.running:
-            await asyncio.to_thread(docker.remove_all_containers)
+        await connection.close()
+        if real.daemon.running:
+            await asyncio.to_thread(real.remove_all_containers)
+        for name in netns.names():
+            await netns.remove(name)
 
 
 @pytest.fixture
-async def backend(docker_engine: DockerEngine, tmp_path: Path) -> AsyncIterator[Backend]:
+async def backend(engine: RealEngine, tmp_path: Path) -> AsyncIterator[Backend]:
     """The backend on the shared engine."""
-    async with opened(docker_engine, tmp_path) as backend:
+    async with opened(engine, tmp_path) as backend:
         yield backend

@@ -9,19 +9,18 @@ from pathlib import Path
 import pytest
 
 from cri_dockerd_py.backends.base import Connected, Disconnected, ImagesChanged, ProcessExited
-from cri_dockerd_py.backends.docker.engine import connect
 from cri_dockerd_py.errors import Unavailable
 from cri_dockerd_py.model.container import ContainerState
 from cri_dockerd_py.model.sandbox import SandboxState
 from tests import images
-from tests.backends.conftest import Backend, docker_options, opened
-from tests.engines import DockerEngine, wait_until
+from tests.backends.conftest import Backend, connected, opened
+from tests.engines import RealEngine
 
 
 async def test_image_changes_are_told(backend: Backend) -> None:
-    backend.docker.client.images.get(images.BUSYBOX).tag("cri-test/other", "1")
+    backend.real.tag(images.BUSYBOX, "cri-test/other:1")
     await backend.event(lambda event: isinstance(event, ImagesChanged))
-    backend.docker.client.api.remove_image("cri-test/other:1")
+    backend.real.untag("cri-test/other:1")
 
 
 async def test_execs_make_no_events(backend: Backend) -> None:
@@ -34,14 +33,14 @@ async def test_execs_make_no_events(backend: Backend) -> None:
 
 
 @pytest.mark.behaviour("LSB-09", "LCT-08")
-async def test_engine_that_crashes_and_comes_back(own_docker_engine: DockerEngine, tmp_path: Path) -> None:
-    async with opened(own_docker_engine, tmp_path) as backend:
+async def test_engine_that_crashes_and_comes_back(own_engine: RealEngine, tmp_path: Path) -> None:
+    async with opened(own_engine, tmp_path) as backend:
         sandbox = await backend.run()
         lives = await backend.start(sandbox)
         dies = await backend.start(sandbox, "sh", "-c", "trap 'exit 9' TERM; while :; do sleep 0.01; done")
         pid = (await backend.look(dies)).pid
         await backend.engine.events.snapshot()
-        own_docker_engine.kill()
+        own_engine.kill()
         await backend.event(lambda event: isinstance(event, Disconnected))
         for call in (
             backend.engine.events.ping(),
@@ -54,7 +53,7 @@ async def test_engine_that_crashes_and_comes_back(own_docker_engine: DockerEngin
                 await call
         os.kill(pid, signal.SIGTERM)
         backend.seen.clear()
-        own_docker_engine.start()
+        own_engine.start()
         await backend.event(lambda event: isinstance(event, Connected))
         snapshot = await backend.engine.events.snapshot()
         assert [(record.id, record.state) for record in snapshot.sandboxes] == [(sandbox.id, SandboxState.READY)]
@@ -63,36 +62,30 @@ async def test_engine_that_crashes_and_comes_back(own_docker_engine: DockerEngin
         assert await backend.sh(lives, "echo again") == "again\n"
 
 
-async def test_engine_that_hangs(own_docker_engine: DockerEngine, tmp_path: Path) -> None:
-    async with opened(own_docker_engine, tmp_path, call_within_s=1.0) as backend:
-        own_docker_engine.daemon.signal(signal.SIGSTOP)
-        wait_until(lambda: _is_stopped(own_docker_engine.daemon.pid), "the daemon being stopped")
+async def test_engine_that_hangs(own_engine: RealEngine, tmp_path: Path) -> None:
+    async with opened(own_engine, tmp_path, call_within_s=1.0) as backend:
+        own_engine.freeze()
         try:
             for call in (backend.engine.events.ping, backend.engine.images.list):
                 with pytest.raises(Unavailable, match="within"):
                     await call()
         finally:
-            own_docker_engine.daemon.signal(signal.SIGCONT)
+            own_engine.thaw()
         await backend.engine.events.ping()
 
 
-def _is_stopped(pid: int) -> bool:
-    stats = [(task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
-    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
-
-
-async def test_engine_that_is_away_at_start(own_docker_engine: DockerEngine, tmp_path: Path) -> None:
-    own_docker_engine.stop()
-    connected = connect(docker_options(own_docker_engine, tmp_path))
-    await connected.start()
-    events = connected.engine.events.events()
+async def test_engine_that_is_away_at_start(own_engine: RealEngine, tmp_path: Path) -> None:
+    own_engine.stop()
+    connection = connected(own_engine, tmp_path)
+    await connection.start()
+    events = connection.engine.events.events()
     first = await anext(events)
     assert isinstance(first, Disconnected)
-    assert str(own_docker_engine.socket) in first.reason
-    own_docker_engine.start()
+    assert str(own_engine.socket) in first.reason
+    own_engine.start()
     while isinstance(event := await anext(events), Disconnected):
         pass
     assert isinstance(event, Connected)
-    assert (await connected.engine.events.snapshot()).info.name == "docker"
+    assert (await connection.engine.events.snapshot()).info.name == own_engine.kind
     await events.aclose()  # type: ignore[attr-defined]
-    await connected.close()
+    await connection.close()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 
 import pytest
 
 from cri_dockerd_py.backends.base import ExecSpec, ProcessIO
-from cri_dockerd_py.backends.docker.process_tree import kill_tree
-from cri_dockerd_py.errors import FailedPrecondition, NotFound, Unimplemented, Unknown
+from cri_dockerd_py.errors import FailedPrecondition, NotFound, Unknown
 from tests.backends.conftest import Backend
 
 STDOUT, STDERR = 1, 2
@@ -161,15 +159,3 @@ async def test_attach_to_a_terminal(backend: Backend) -> None:
     assert b"33 99" in stdout
     assert await process.wait() == 6
     await process.close()
-
-
-@pytest.mark.behaviour("CKP-04")
-async def test_checkpoint_is_refused_clearly(backend: Backend, tmp_path: Path) -> None:
-    container_id = await backend.start(await backend.run())
-    with pytest.raises(Unimplemented, match="Docker"):
-        await backend.engine.processes.checkpoint(container_id, str(tmp_path / "c.tar"), within_s=5)
-
-
-def test_process_one_is_never_killed() -> None:
-    for pid in (1, 0, -1):
-        kill_tree(pid)

@@ -11,7 +11,6 @@ import dataclasses
 import os
 import platform
 import secrets
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from tests.behaviour.yardstick import Yardstick
 from tests.cni import CniNetwork
 from tests.conftest import start_engine
 from tests.cri_server import CriServer
-from tests.engines import DockerEngine, RegistryServer
+from tests.engines import RealEngine, RegistryServer
 from tests.processes import erase, private_directory
 
 ENDPOINT = os.environ.get("CRI_ENDPOINT", "")
@@ -205,7 +204,7 @@ def host_directory() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def module_engine(engine_name: str) -> Iterator[DockerEngine]:
+def module_engine(engine_name: str) -> Iterator[RealEngine]:
     """An engine for the tests of one module."""
     engine = start_engine(engine_name)
     yield engine
@@ -213,11 +212,11 @@ def module_engine(engine_name: str) -> Iterator[DockerEngine]:
 
 
 @pytest.fixture
-def own_docker_engine(module_engine: DockerEngine) -> Iterator[DockerEngine]:
+def own_engine(module_engine: RealEngine) -> Iterator[RealEngine]:
     """An engine that a test may stop, freeze or kill; it is put in order for the next test of the module."""
     yield module_engine
     if module_engine.daemon.running:
-        module_engine.daemon.signal(signal.SIGCONT)
+        module_engine.thaw()
     else:
         module_engine.start()
     module_engine.remove_all_containers()
@@ -231,7 +230,7 @@ def impatient_cri(request: pytest.FixtureRequest, node: Node, cri: Cri) -> Itera
         return
     if ENDPOINT:
         pytest.skip("the pull timeout of this node is not known")
-    engine: DockerEngine = request.getfixturevalue("docker_engine")
+    engine: RealEngine = request.getfixturevalue("engine")
     server: CriServer = request.getfixturevalue("start_server")(engine, ["--image-pull-progress-deadline=5s"])
     with contextlib.closing(Cri(server.socket, cri.log_root)) as client:
         yield client

@@ -17,7 +17,7 @@ from tests.behaviour.test_network import free_port
 from tests.behaviour.traces import traces
 from tests.cni import CniNetwork
 from tests.cri_server import CriServer
-from tests.engines import DockerEngine
+from tests.engines import RealEngine
 
 pytestmark = OWN_SERVICE
 ROUNDS = 32
@@ -105,13 +105,13 @@ def repeat(step: Callable[[], None]) -> None:
 @pytest.mark.behaviour("GEN-12", "GEN-14", "GEN-15", "RUN-06", "RUN-07", "NET-13", "STP-04", "CRE-07", "IDM-12")
 @pytest.mark.timeout(400)
 def test_kill_at_any_step_leaves_nothing_and_the_repeat_succeeds(
-    own_docker_engine: DockerEngine, own_network: CniNetwork, start_server: StartServer
+    own_engine: RealEngine, own_network: CniNetwork, start_server: StartServer
 ) -> None:
-    server = start_server(own_docker_engine)
+    server = start_server(own_engine)
     chance = random.Random(20)
     with service_client(server) as cri:
         life, step = Life(cri), 0
-        _sees_all_traces(own_docker_engine, server, own_network, life)
+        _sees_all_traces(own_engine, server, own_network, life)
         for _ in range(ROUNDS):
             call = life.begin(step)
             threading.Event().wait(chance.uniform(0.0, LONGEST_DELAY_SECONDS))
@@ -126,27 +126,25 @@ def test_kill_at_any_step_leaves_nothing_and_the_repeat_succeeds(
         assert not cri.pods()
         assert not cri.containers()
         eventually(
-            lambda: traces(own_docker_engine, server, own_network),
+            lambda: traces(own_engine, server, own_network),
             lambda found: not any(found.values()),
             "a clean host",
         )
 
 
-def _sees_all_traces(engine: DockerEngine, server: CriServer, network: CniNetwork, life: Life) -> None:
+def _sees_all_traces(engine: RealEngine, server: CriServer, network: CniNetwork, life: Life) -> None:
     """See that what is looked for afterwards can be found: an empty answer is worth nothing otherwise."""
     for step in range(3):
         life.finish(step)
     found = traces(engine, server, network)
-    assert not [kind for kind, items in found.items() if not items and kind != "checkpoints"]
+    assert not [kind for kind, items in found.items() if not items and kind not in ("files of pods", "downloads")]
     for step in range(3, len(life.steps())):
         life.finish(step)
 
 
 @pytest.mark.behaviour("GEN-12", "GEN-08", "LCT-08", "CST-08", "LSB-09")
-def test_pods_go_on_over_a_crash_and_are_as_they_were(
-    own_docker_engine: DockerEngine, start_server: StartServer
-) -> None:
-    server = start_server(own_docker_engine)
+def test_pods_go_on_over_a_crash_and_are_as_they_were(own_engine: RealEngine, start_server: StartServer) -> None:
+    server = start_server(own_engine)
     with service_client(server) as cri:
         pod = cri.run_pod(cri.pod_config(annotations={"a": "b"}))
         running = pod.start(
@@ -181,10 +179,8 @@ def _views(pod: Pod, containers: Sequence[Container]) -> list[Any]:
 
 
 @pytest.mark.behaviour("NET-13", "GEN-12")
-def test_stop_by_sigterm_leaves_pods_alone_and_ends_well(
-    own_docker_engine: DockerEngine, start_server: StartServer
-) -> None:
-    server = start_server(own_docker_engine)
+def test_stop_by_sigterm_leaves_pods_alone_and_ends_well(own_engine: RealEngine, start_server: StartServer) -> None:
+    server = start_server(own_engine)
     with service_client(server) as cri:
         pod = cri.run_pod()
         container = pod.start()

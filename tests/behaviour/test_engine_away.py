@@ -15,7 +15,7 @@ from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
 from tests.behaviour.client import Container, Cri, Pod, eventually, host_pids, refused
 from tests.behaviour.conftest import OWN_SERVICE, service_client
 from tests.cri_server import CriServer
-from tests.engines import DockerEngine
+from tests.engines import RealEngine
 from tests.processes import answers
 
 pytestmark = OWN_SERVICE
@@ -23,9 +23,9 @@ UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.fixture
-def cri(own_docker_engine: DockerEngine, start_server: Callable[..., CriServer]) -> Iterator[Cri]:
+def cri(own_engine: RealEngine, start_server: Callable[..., CriServer]) -> Iterator[Cri]:
     """A client of a service whose engine the test may take away."""
-    with service_client(start_server(own_docker_engine)) as client:
+    with service_client(start_server(own_engine)) as client:
         yield client
 
 
@@ -75,15 +75,15 @@ def writes_fail_at_once(cri: Cri, pod: Pod, container: Container, within: float)
 
 
 @pytest.mark.behaviour("STA-12", "STA-14", "LSB-09", "GEN-17", "GEN-12", "LOD-42")
-def test_dead_engine(cri: Cri, pod: Pod, container: Container, own_docker_engine: DockerEngine) -> None:
+def test_dead_engine(cri: Cri, pod: Pod, container: Container, own_engine: RealEngine) -> None:
     before = reads(cri, pod, container)
-    own_docker_engine.kill()
+    own_engine.kill()
     eventually(lambda: runtime_ready(cri), lambda ready: not ready, "RuntimeReady false", 15)
     assert reads(cri, pod, container) == before
     assert cri("ListContainerStats", deadline=5).stats
     writes_fail_at_once(cri, pod, container, within=3)
     assert reads(cri, pod, container) == before
-    own_docker_engine.start()
+    own_engine.start()
     eventually(lambda: runtime_ready(cri), bool, "RuntimeReady true", 30)
     assert reads(cri, pod, container) == before
     assert container.exec("echo", "back").stdout == b"back\n"
@@ -93,16 +93,16 @@ def test_dead_engine(cri: Cri, pod: Pod, container: Container, own_docker_engine
 
 
 @pytest.mark.behaviour("STA-12", "STA-14", "LSB-09")
-def test_hanging_engine(cri: Cri, pod: Pod, container: Container, own_docker_engine: DockerEngine) -> None:
+def test_hanging_engine(cri: Cri, pod: Pod, container: Container, own_engine: RealEngine) -> None:
     before = reads(cri, pod, container)
-    own_docker_engine.daemon.signal(signal.SIGSTOP)
+    own_engine.freeze()
     try:
         assert reads(cri, pod, container) == before
         eventually(lambda: runtime_ready(cri), lambda ready: not ready, "RuntimeReady false", 40)
         assert reads(cri, pod, container) == before
         writes_fail_at_once(cri, pod, container, within=3)
     finally:
-        own_docker_engine.daemon.signal(signal.SIGCONT)
+        own_engine.thaw()
     eventually(lambda: runtime_ready(cri), bool, "RuntimeReady true", 30)
     assert container.exec("echo", "back").stdout == b"back\n"
     pod.remove()
@@ -110,15 +110,15 @@ def test_hanging_engine(cri: Cri, pod: Pod, container: Container, own_docker_eng
 
 @pytest.mark.behaviour("LCT-08", "CST-08", "SBS-05", "RCR-20")
 def test_what_ended_while_the_engine_was_away_is_seen(
-    cri: Cri, pod: Pod, container: Container, own_docker_engine: DockerEngine
+    cri: Cri, pod: Pod, container: Container, own_engine: RealEngine
 ) -> None:
     other = cri.run_pod()
     dying = pod.start("sh", "-c", "sleep 2; exit 5")
-    own_docker_engine.kill()
+    own_engine.kill()
     for pid in host_pids(other.id):
         os.kill(pid, signal.SIGKILL)
     threading.Event().wait(2.5)
-    own_docker_engine.start()
+    own_engine.start()
     eventually(lambda: runtime_ready(cri), bool, "RuntimeReady true", 30)
     status = dying.wait()
     assert status.exit_code in (5, 255)
@@ -132,32 +132,30 @@ def test_what_ended_while_the_engine_was_away_is_seen(
 
 @pytest.mark.behaviour("STA-12", "GEN-06")
 def test_service_starts_without_an_engine_and_takes_it_when_it_comes(
-    own_docker_engine: DockerEngine, start_server: Callable[..., CriServer]
+    own_engine: RealEngine, start_server: Callable[..., CriServer]
 ) -> None:
-    server = start_server(own_docker_engine)
+    server = start_server(own_engine)
     with service_client(server) as cri:
         pod = cri.run_pod()
         server.stop()
-        own_docker_engine.stop()
+        own_engine.stop()
         server.daemon.start(lambda: answers(server.socket))
         assert not runtime_ready(cri)
         with refused(UNAVAILABLE):
             cri("ListPodSandbox")
-        own_docker_engine.start()
+        own_engine.start()
         eventually(lambda: runtime_ready(cri), bool, "RuntimeReady true", 30)
         assert pod.status().state == pb.SANDBOX_READY
         pod.remove()
 
 
 @pytest.mark.behaviour("LSB-08", "SBS-05", "LOD-43")
-def test_what_others_do_to_the_engine_is_seen(
-    cri: Cri, pod: Pod, container: Container, own_docker_engine: DockerEngine
-) -> None:
-    own_docker_engine.client.api.kill(container.id)
+def test_what_others_do_to_the_engine_is_seen(cri: Cri, pod: Pod, container: Container, own_engine: RealEngine) -> None:
+    own_engine.kill_container(container.id)
     eventually(lambda: container.status().state, lambda state: state == pb.CONTAINER_EXITED, "EXITED", 5)
-    own_docker_engine.client.api.remove_container(container.id, force=True)
+    own_engine.remove_container(container.id)
     eventually(lambda: cri.containers(id=container.id), lambda found: not found, "its absence", 5)
-    own_docker_engine.client.api.remove_container(pod.id, force=True)
+    own_engine.remove_container(pod.id)
     eventually(
         lambda: cri.pods(id=pod.id, state=pb.PodSandboxStateValue(state=pb.SANDBOX_READY)),
         lambda found: not found,

@@ -11,16 +11,16 @@ from tests.behaviour.client import Cri
 from tests.behaviour.conftest import OWN_SERVICE, service_client
 from tests.cri.fuzz import fuzz_round
 from tests.cri_server import CriServer
-from tests.engines import DockerEngine
+from tests.engines import RealEngine
 
 pytestmark = OWN_SERVICE
 MESSAGES = 300
 
 
 @pytest.fixture
-def cri(own_docker_engine: DockerEngine, start_server: Callable[..., CriServer]) -> Iterator[Cri]:
+def cri(own_engine: RealEngine, start_server: Callable[..., CriServer]) -> Iterator[Cri]:
     """A client of a service on an engine that random messages may spoil."""
-    with service_client(start_server(own_docker_engine)) as client:
+    with service_client(start_server(own_engine)) as client:
         yield client
 
 

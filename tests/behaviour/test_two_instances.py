@@ -14,16 +14,16 @@ from tests.behaviour.conftest import OWN_SERVICE, service_client
 from tests.behaviour.traces import traces
 from tests.cni import CniNetwork
 from tests.cri_server import CriServer
-from tests.engines import DockerEngine
+from tests.engines import RealEngine
 
 pytestmark = OWN_SERVICE
 
 
 @pytest.fixture
-def second(own_docker_engine: DockerEngine) -> Iterator[CriServer]:
+def second(own_engine: RealEngine) -> Iterator[CriServer]:
     """A second service with a network of its own."""
     network = CniNetwork()
-    server = CriServer(own_docker_engine.endpoint, network)
+    server = CriServer(own_engine, network)
     server.start()
     yield server
     server.close()
@@ -33,12 +33,12 @@ def second(own_docker_engine: DockerEngine) -> Iterator[CriServer]:
 @pytest.mark.behaviour("GEN-12", "GEN-15", "RUN-06", "NET-13")
 @pytest.mark.timeout(300)
 def test_crashes_of_one_do_not_touch_pods_of_the_other(
-    own_docker_engine: DockerEngine,
+    own_engine: RealEngine,
     own_network: CniNetwork,
     start_server: Callable[..., CriServer],
     second: CriServer,
 ) -> None:
-    first = start_server(own_docker_engine)
+    first = start_server(own_engine)
     chance = random.Random(3)
     with service_client(first) as mine, service_client(second) as theirs:
         kept = mine.run_pod()
@@ -68,7 +68,7 @@ def test_crashes_of_one_do_not_touch_pods_of_the_other(
         kept.remove()
         for server in (first, second):
             eventually(
-                lambda server=server: traces(own_docker_engine, server, server.network),
+                lambda server=server: traces(own_engine, server, server.network),
                 lambda found: not any(found.values()),
                 "a clean host",
             )

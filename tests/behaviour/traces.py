@@ -9,18 +9,16 @@ from cri_dockerd_py.daemon.instance import instance_name
 from cri_dockerd_py.network.netns import NetnsDir
 from tests.cni import CniNetwork
 from tests.cri_server import CriServer
-from tests.engines import DockerEngine
+from tests.engines import RealEngine
 
 
-def traces(engine: DockerEngine, server: CriServer, network: CniNetwork) -> dict[str, list[str]]:
+def traces(engine: RealEngine, server: CriServer, network: CniNetwork) -> dict[str, list[str]]:
     """Return everything that is left of pods; all lists are empty when there are none."""
     instance = instance_name(server.root_dir)
     prefix = network.subnet.rpartition(".")[0] + "."
     brif = Path(f"/sys/class/net/{network.bridge}/brif")
     return {
-        "containers of the engine": [
-            f"{container['Names']} {container['State']}" for container in engine.client.api.containers(all=True)
-        ],
+        **engine.left(),
         "network namespaces": NetnsDir(instance).names(),
         "addresses": network.leases(),
         "CNI results": sorted(path.name for path in network.cache_dir.glob("results/*")),
@@ -31,7 +29,12 @@ def traces(engine: DockerEngine, server: CriServer, network: CniNetwork) -> dict
             for line in Path("/proc/self/mountinfo").read_text().splitlines()
             if f"{server.directory}/" in line or f"cri-{instance}-" in line
         ],
-        "checkpoints": sorted(str(path) for path in (server.directory / "foreign").glob("**/sandbox/*")),
+        "files of pods": sorted(
+            str(path)
+            for folder in (server.directory / "foreign", server.root_dir, server.state_dir)
+            for pattern in ("**/sandbox/*", "containerd/sandboxes/*", "containerd/containers/*")
+            for path in folder.glob(pattern)
+        ),
     }
 
 

@@ -48,7 +48,7 @@ def server(
 ) -> Iterator[CriServer]:
     """A service that such a manager started."""
     flags = [f"--log-driver-name={Path(listener.getsockname()).stem}"]
-    server = CriServer(own_docker_engine.endpoint, own_network, flags, store.environment)
+    server = CriServer(own_docker_engine, own_network, flags, store.environment)
     server.daemon.passed = {"plugin": listener.fileno()}
     server.start()
     yield server
