@@ -60,6 +60,7 @@ async def client(daemon: FakeDaemon) -> AsyncIterator[DockerClient]:
         (409, "container is paused", FailedPrecondition),
         (409, 'Conflict. The container name "/x" is already in use by container "ab"', AlreadyExists),
         (500, "the whole\ntext", Unknown),
+        (500, "unrecognized image ID sha256:ab", NotFound),
         (501, "not here", Unimplemented),
         (503, "later", Unavailable),
         (418, "teapot", Unavailable),

@@ -33,6 +33,8 @@ _BY_STATUS: Mapping[int, type[CriError]] = {
     504: Unavailable,
 }
 _NAME_IN_USE = "is already in use by container"
+# What the loser of two removals of one image is told.
+_IMAGE_GONE = "unrecognized image ID"
 _SHOWN_LIMIT = 4096
 
 
@@ -44,6 +46,8 @@ def error_for(call: str, status: int, body: bytes) -> CriError:
         return Unavailable(f"Docker answered {call} with HTTP status {status}, which it never does: {text}")
     if status == 409 and _NAME_IN_USE in text:
         kind = AlreadyExists
+    if status == 500 and text.startswith(_IMAGE_GONE):
+        kind = NotFound
     return kind(text or f"Docker answered {call} with HTTP status {status} and no reason")
 
 
