@@ -10,7 +10,7 @@ from cri_dockerd_py.backends.docker.cdi import device_requests
 from cri_dockerd_py.backends.docker.facts import DaemonFacts
 from cri_dockerd_py.backends.docker.labels import container_labels
 from cri_dockerd_py.backends.docker.mounts import mount_fields
-from cri_dockerd_py.backends.docker.resources import cgroup_parent, check_unified, limit_fields
+from cri_dockerd_py.backends.docker.resources import cgroup_parent, limit_fields
 from cri_dockerd_py.backends.docker.sandbox_config import SHM_SIZE_BYTES
 from cri_dockerd_py.backends.docker.security_options import (
     NO_NEW_PRIVILEGES,
@@ -21,6 +21,7 @@ from cri_dockerd_py.backends.docker.security_options import (
     seccomp_options,
     selinux_options,
 )
+from cri_dockerd_py.backends.unified_limits import check_unified
 from cri_dockerd_py.errors import InvalidArgument
 from cri_dockerd_py.model.container import ContainerSpec, Mount
 from cri_dockerd_py.model.sandbox import SandboxRecord

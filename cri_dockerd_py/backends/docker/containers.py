@@ -24,7 +24,8 @@ from cri_dockerd_py.backends.docker.convert import NotOursError, docker_type, ti
 from cri_dockerd_py.backends.docker.daemon_state import DaemonState
 from cri_dockerd_py.backends.docker.marks import Marks
 from cri_dockerd_py.backends.docker.objects import DockerObjects
-from cri_dockerd_py.backends.docker.resources import check_unified, limit_fields
+from cri_dockerd_py.backends.docker.resources import limit_fields
+from cri_dockerd_py.backends.unified_limits import check_unified
 from cri_dockerd_py.errors import CriError, InvalidArgument, NotFound, Unavailable, Unknown
 from cri_dockerd_py.model.container import ContainerRecord, ContainerSpec
 from cri_dockerd_py.model.image import ImageRecord

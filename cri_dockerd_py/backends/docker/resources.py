@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,8 +12,6 @@ from cri_dockerd_py.model.resources import Resources
 
 MEMORY_MINIMUM_BYTES = 6 << 20
 _SLICE = ".slice"
-_UNIFIED_KEY = re.compile(r"(?:memory|cpu|cpuset|io|pids|hugetlb|rdma|misc)(?:\.[A-Za-z0-9_]+)+")
-_NOT_LIMITS = frozenset({"memory.reclaim", "memory.peak", "cpuset.cpus.partition"})
 
 
 def limit_fields(resources: Resources) -> dict[str, Any]:
@@ -29,15 +26,6 @@ def limit_fields(resources: Resources) -> dict[str, Any]:
         "CpusetMems": resources.cpuset_mems,
     }
     return {name: value for name, value in fields.items() if value}
-
-
-def check_unified(unified: Mapping[str, str], cgroup_version: int) -> None:
-    """Refuse what could not be written into the container's cgroup once it runs (RES-05)."""
-    if unified and cgroup_version != 2:
-        raise InvalidArgument(f"unified limits ({', '.join(unified)}) need cgroup v2, and this node has v1")
-    for key in unified:
-        if not _UNIFIED_KEY.fullmatch(key) or key in _NOT_LIMITS:
-            raise InvalidArgument(f"{key!r} is not a file of cgroup v2 that sets a limit")
 
 
 def cgroup_parent(path: str, driver: CgroupDriver) -> str:

@@ -30,10 +30,10 @@ def working_directory(asked: str, image: ImageConfig) -> str:
 
 
 def environment(spec: ContainerSpec, image: ImageConfig, hostname: str, extra: Sequence[str] = ()) -> list[str]:
-    """Return `name=value` texts, each name once; `extra` come last but for the request's own."""
+    """Return `name=value` texts, each name once; what a device adds (`extra`) wins over the request."""
     own = [f"{name}={_checked(name, value)}" for name, value in spec.envs]
     terminal = [_TERM] if spec.tty else []
-    return merged_environment([_PATH, *terminal, f"HOSTNAME={hostname}", *image.env, *extra, *own])
+    return merged_environment([_PATH, *terminal, f"HOSTNAME={hostname}", *image.env, *own, *extra])
 
 
 def merged_environment(entries: Iterable[str]) -> list[str]:
@@ -41,7 +41,7 @@ def merged_environment(entries: Iterable[str]) -> list[str]:
     values: dict[str, str] = {}
     for entry in entries:
         name, equals, _ = entry.partition("=")
-        if equals:
+        if equals and name:
             values[name] = entry
         else:
             values.pop(name, None)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from cri_dockerd_py.backends.containerd.oci.facts import HostFacts
-from cri_dockerd_py.errors import InvalidArgument
+from cri_dockerd_py.backends.unified_limits import check_unified
 from cri_dockerd_py.model.resources import HugepageLimit, Resources
-
-_CGROUP2 = 2
-_NOT_LIMITS = frozenset({"memory.reclaim", "memory.peak", "cpuset.cpus.partition"})
-_CONTROLLERS = ("memory.", "cpu.", "cpuset.", "io.", "pids.", "hugetlb.", "rdma.", "misc.")
 
 
 def linux_resources(resources: Resources, facts: HostFacts) -> dict[str, object]:
@@ -38,15 +33,6 @@ def linux_resources(resources: Resources, facts: HostFacts) -> dict[str, object]
 def oom_score_adj(score: int, facts: HostFacts) -> int:
     """Return the score, raised to what the engine has the right to set."""
     return max(score, facts.least_oom_score_adj)
-
-
-def check_unified(unified: Mapping[str, str], cgroup_version: int) -> None:
-    """Refuse what is no limit of cgroup v2 (RES-05)."""
-    if unified and cgroup_version != _CGROUP2:
-        raise InvalidArgument(f"unified limits ({', '.join(unified)}) need cgroup v2, and this node has v1")
-    for key in unified:
-        if not key.startswith(_CONTROLLERS) or "/" in key or key in _NOT_LIMITS:
-            raise InvalidArgument(f"{key!r} is not a file of cgroup v2 that sets a limit")
 
 
 def _swap(resources: Resources, facts: HostFacts) -> int:
