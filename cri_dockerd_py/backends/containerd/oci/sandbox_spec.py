@@ -69,7 +69,6 @@ def _linux(inputs: SandboxInputs, spec: Spec) -> dict[str, Any]:
         "sysctl": _sysctls(inputs),
     }
     bounding = (spec["process"].get("capabilities") or {}).get("bounding") or ()
-    # A privileged pod's own process is not privileged: it does nothing
     filter_ = seccomp_filter(
         security.seccomp, inputs.facts, bounding, inputs.profiles.seccomp, privileged=security.privileged
     )

@@ -54,10 +54,8 @@ def default_filter(facts: HostFacts, bounding: Collection[str]) -> dict[str, Any
         rules.append(_allow(table.BY_ARCHITECTURE[architecture]))
     rules += [_allow(names) for capability, names in table.BY_CAPABILITY.items() if capability in bounding]
     if _SYS_ADMIN not in bounding:
-        flags = 1 if architecture == "s390x" else 0
-        rules.append(
-            _allow(["clone"], _argument(flags, table.CLONE_NAMESPACES, "SCMP_CMP_MASKED_EQ") | {"valueTwo": 0})
-        )
+        flags = _argument(1 if architecture == "s390x" else 0, table.CLONE_NAMESPACES, "SCMP_CMP_MASKED_EQ")
+        rules.append(_allow(["clone"], {**flags, "valueTwo": 0}))
         # Libraries then fall back to clone, whose flags a filter can see
         rules.append({"names": ["clone3"], "action": _ERRNO, "errnoRet": _ENOSYS})
     return {

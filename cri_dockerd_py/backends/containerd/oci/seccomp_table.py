@@ -86,21 +86,13 @@ BY_CAPABILITY: Mapping[str, list[str]] = {
     "CAP_PERFMON": ["perf_event_open"],
 }
 
+_MIPS = [f"SCMP_ARCH_{name}" for name in ("MIPS", "MIPS64", "MIPS64N32", "MIPSEL", "MIPSEL64", "MIPSEL64N32")]
+
 #: Which instruction sets a process may use.
 INSTRUCTION_SETS: Mapping[str, list[str]] = {
     "amd64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
     "arm64": ["SCMP_ARCH_ARM", "SCMP_ARCH_AARCH64"],
     "s390x": ["SCMP_ARCH_S390", "SCMP_ARCH_S390X"],
     "riscv64": ["SCMP_ARCH_RISCV64"],
-    **dict.fromkeys(
-        ("mips", "mipsle", "mips64", "mips64le"),
-        [
-            "SCMP_ARCH_MIPS",
-            "SCMP_ARCH_MIPS64",
-            "SCMP_ARCH_MIPS64N32",
-            "SCMP_ARCH_MIPSEL",
-            "SCMP_ARCH_MIPSEL64",
-            "SCMP_ARCH_MIPSEL64N32",
-        ],
-    ),
+    **dict.fromkeys(("mips", "mipsle", "mips64", "mips64le"), _MIPS),
 }

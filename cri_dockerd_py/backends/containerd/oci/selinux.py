@@ -33,8 +33,10 @@ def container_labels(
     if contexts is None:
         return SelinuxLabels()
     wish = options or SelinuxOptions()
-    process = _with(sandbox.process or contexts.process, wish, wish.level)
-    mount = _with(sandbox.mount or contexts.file, SelinuxOptions(user=wish.user), wish.level)
+    # The process label of a privileged pod is empty, its level is kept with the mounts
+    level = wish.level or _level_of(sandbox.mount)
+    process = _with(sandbox.process or contexts.process, wish, level)
+    mount = _with(sandbox.mount or contexts.file, SelinuxOptions(user=wish.user), level)
     return SelinuxLabels("" if privileged else process, mount)
 
 
@@ -47,6 +49,10 @@ def pod_level(sandbox_id: str, used: Collection[str] = ()) -> str:
         if first != second and level not in used:
             return level
     raise InvalidArgument("no SELinux level is free for another pod: remove pods")
+
+
+def _level_of(label: str) -> str:
+    return [*label.split(":", 3), "", "", ""][3]
 
 
 def _with(label: str, options: SelinuxOptions, level: str) -> str:
