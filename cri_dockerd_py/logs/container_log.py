@@ -128,11 +128,12 @@ class ContainerLog:
         self._counters.full_pipes += fullness > _FULL
         if self.tees.block():
             return Turn(fullness)
-        limit_bytes = self._chunk_bytes if self.tees else _TURN_BYTES
-        moved, ended = self._move(source, limit_bytes)
+        moved, ended = self._move(source, self._chunk_bytes if self.tees else _TURN_BYTES)
         if ended:
             on_end()
-        return Turn(fullness, more=not ended and moved >= limit_bytes)
+        return Turn(
+            fullness, more=moved > 0 and not ended
+        )  # only a look that finds nothing tells whether it is the end
 
     def drain(self, source: Source) -> None:
         """Move all that the FIFO holds now; what cannot be completed any more is written as it is."""

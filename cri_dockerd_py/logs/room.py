@@ -235,7 +235,7 @@ def _reopen_fifo(name: str, fifo_path: str, inherited: dict[str, int]) -> int | 
     """The FIFO by its path, or as it was kept open for us when its path is gone."""
     try:
         return open_fifo(fifo_path)
-    except (OSError, CriError):
+    except CriError:
         fd = inherited.pop(name, None)
         if fd is not None:
             os.set_blocking(fd, False)

@@ -40,8 +40,11 @@ class Source:
 
 
 def open_fifo(path: str) -> int:
-    """Open a FIFO for reading, whether or not somebody writes to it."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """Open a FIFO for reading, whether or not somebody writes to it; FailedPrecondition when there is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise FailedPrecondition(f"cannot open the FIFO {path}: {error.strerror}") from error
     if not stat.S_ISFIFO(os.fstat(fd).st_mode):
         os.close(fd)
         raise FailedPrecondition(f"{path} is not a FIFO")
