@@ -83,7 +83,7 @@ class RealEngine(ABC):
 
     @abstractmethod
     def untag(self, name: str) -> None:
-        """Remove one name of an image, and the image with its last one; absent is fine."""
+        """Remove one name of an image, and the image with its last one; absent or used is fine."""
 
     @abstractmethod
     def holds(self, image_id: str) -> bool:

@@ -92,8 +92,8 @@ class DockerEngine(RealEngine):
         self.client.images.get(image).tag(repository, tag)
 
     def untag(self, name: str) -> None:
-        """Remove one name of an image."""
-        with contextlib.suppress(docker.errors.ImageNotFound):
+        """Remove one name of an image, unless a container needs it."""
+        with contextlib.suppress(docker.errors.APIError):
             self.client.api.remove_image(name, force=True)
 
     def holds(self, image_id: str) -> bool:
