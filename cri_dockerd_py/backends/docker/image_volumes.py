@@ -6,24 +6,15 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import errno
 import os
-import struct
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
 from cri_dockerd_py.backends.docker.client import DockerClient
 from cri_dockerd_py.backends.docker.user_files import layer_dirs
-from cri_dockerd_py.errors import Internal, InvalidArgument
-
-_SYS_OPENAT2 = 437
-_RESOLVE_NO_MAGICLINKS = 0x02
-_RESOLVE_BENEATH = 0x08
-_MNT_DETACH = 2
-_OPEN_HOW = struct.Struct("QQQ")
-_LIBC = ctypes.CDLL(None, use_errno=True)
+from cri_dockerd_py.backends.host_mounts import children, is_mounted, resolve_beneath, unmount_and_remove
+from cri_dockerd_py.errors import Internal
 
 
 class ImageVolumes:
@@ -42,7 +33,7 @@ class ImageVolumes:
             return None
         target = self._root / sandbox_id / image_id.removeprefix("sha256:")
         async with self._lock:
-            if not await asyncio.to_thread(_is_mounted, target):
+            if not await asyncio.to_thread(is_mounted, target):
                 await self._mount(layers, target)
         return await asyncio.to_thread(resolve_beneath, str(target), sub_path)
 
@@ -50,14 +41,14 @@ class ImageVolumes:
         """Unmount what was mounted for a sandbox; nothing mounted is fine."""
         async with self._lock:
             directory = self._root / sandbox_id
-            for target in await asyncio.to_thread(_children, directory):
-                await asyncio.to_thread(_unmount, target)
+            for target in await asyncio.to_thread(children, directory):
+                await asyncio.to_thread(unmount_and_remove, target)
             with suppress(FileNotFoundError):
                 await asyncio.to_thread(os.rmdir, directory)
 
     async def release_all_but(self, sandbox_ids: Collection[str]) -> None:
         """Unmount what was mounted for sandboxes that are no more."""
-        for directory in await asyncio.to_thread(_children, self._root):
+        for directory in await asyncio.to_thread(children, self._root):
             if directory.name not in sandbox_ids:
                 await self.release(directory.name)
 
@@ -72,27 +63,6 @@ class ImageVolumes:
         await _run_mount("-t", "overlay", "-o", f"ro,lowerdir={lower}", "overlay", str(target), cwd=root)
 
 
-def resolve_beneath(root: str, sub_path: str) -> str:
-    """Return the real path of a directory or file below `root`; anything that leads out of it is refused."""
-    if not sub_path:
-        return root
-    if sub_path.startswith("/") or "\0" in sub_path:
-        raise InvalidArgument(f"image_sub_path {sub_path[:200]!r} must be relative to the image's root")
-    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        how = _OPEN_HOW.pack(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
-        fd = _LIBC.syscall(_SYS_OPENAT2, root_fd, os.fsencode(sub_path), how, len(how))
-        if fd < 0:
-            reason = os.strerror(ctypes.get_errno())
-            raise InvalidArgument(f"image_sub_path {sub_path[:200]!r} cannot be used: {reason}")
-        try:
-            return os.readlink(f"/proc/self/fd/{fd}")
-        finally:
-            os.close(fd)
-    finally:
-        os.close(root_fd)
-
-
 def _short_names(layers: list[str], root: str) -> list[str]:
     """Return the driver's short links, relative to its root: mount options are limited to a page."""
     names = []
@@ -100,26 +70,6 @@ def _short_names(layers: list[str], root: str) -> list[str]:
         link = Path(layer).parent / "link"
         names.append(f"l/{link.read_text().strip()}" if link.exists() else os.path.relpath(layer, root))
     return names
-
-
-def _children(directory: Path) -> list[Path]:
-    try:
-        return sorted(directory.iterdir())
-    except FileNotFoundError:
-        return []
-
-
-def _is_mounted(target: Path) -> bool:
-    """Look in the mount table: a bind mount within one file system does not show in stat."""
-    wanted = os.fsencode(target)
-    with open("/proc/self/mountinfo", "rb") as table:
-        return any(line.split(b" ", 5)[4] == wanted for line in table)
-
-
-def _unmount(target: Path) -> None:
-    if _LIBC.umount2(os.fsencode(target), _MNT_DETACH) != 0 and ctypes.get_errno() != errno.EINVAL:
-        raise Internal(f"cannot unmount {target}: {os.strerror(ctypes.get_errno())}; unmount it by hand")
-    target.rmdir()
 
 
 async def _run_mount(*arguments: str, cwd: str = "/") -> None:
