@@ -9,7 +9,7 @@ from typing import Any
 from cri_dockerd_py.backends.base import ExecSpec, ProcessIO, ProcessRuntime
 from cri_dockerd_py.backends.docker.client import DockerClient
 from cri_dockerd_py.backends.docker.hijack import HijackedConnection
-from cri_dockerd_py.backends.docker.process_tree import kill_tree
+from cri_dockerd_py.backends.process_tree import kill_tree
 from cri_dockerd_py.errors import CriError, FailedPrecondition, NotFound, Unimplemented, Unknown
 
 _STDOUT, _STDERR = 1, 2
