@@ -34,29 +34,34 @@ demo: venv ## run a pod through the socket of `make serve`, step by step
 	.venv/bin/cri-dockerd-py demo
 
 .PHONY: test
-test: venv-dev ## the whole suite: on Docker 20.10, then the engine tests again on Docker 28
+test: venv-dev ## the whole suite: on Docker 20.10, then the engine tests on containerd 2.1 and Docker 28
 	.venv/bin/python packaging/bootstrap.py install-test-engines
 	rm -rf build/tests .coverage .coverage.*
 	status=0; \
 	packaging/run-tests docker-20.10 --cov --cov-report= --engine docker-20.10 $(PYTEST_FLAGS) || status=1; \
-	.venv/bin/python -m tests.engine_packages docker-28 && \
-	packaging/run-tests docker-28 --cov --cov-append --cov-report= -m engine --engine docker-28 $(PYTEST_FLAGS) \
-	    || status=1; \
+	packaging/run-engine-tests containerd-2.1 $(PYTEST_FLAGS) || status=1; \
+	packaging/run-engine-tests docker-28 $(PYTEST_FLAGS) || status=1; \
 	.venv/bin/coverage report --skip-covered --skip-empty --sort=cover; \
 	.venv/bin/python -m tests.behaviour.report build/tests/*.xml; \
 	exit $$status
 
 .PHONY: test-matrix
-test-matrix: venv-dev ## the engine tests on Docker 26, and on Docker 26 and 28 with containerd's image store
+test-matrix: venv-dev ## the engine tests on the other versions of Docker and containerd
 	.venv/bin/python packaging/bootstrap.py install-test-engines
-	packaging/run-tests matrix --cov --cov-report= -m engine --engine docker-26,docker-26-store,docker-28-store $(PYTEST_FLAGS)
+	rm -rf build/tests .coverage .coverage.*
+	status=0; \
+	for engine in containerd-1.6 containerd-1.7 docker-26 docker-26-store docker-28-store; do \
+	    packaging/run-engine-tests $$engine $(PYTEST_FLAGS) || status=1; \
+	done; \
+	.venv/bin/python -m tests.behaviour.report build/tests/*.xml; \
+	exit $$status
 
 .PHONY: test-unsettled
 test-unsettled: venv-dev ## the tests that `make test` leaves out, because they are not steady yet on every machine
 	.venv/bin/pytest $$(cat packaging/unsettled-tests)
 
 .PHONY: test-one
-test-one: venv-dev ## chosen tests: make test-one ENGINES=docker-28 PYTEST_FLAGS="-k exec"
+test-one: venv-dev ## chosen tests: make test-one ENGINES=containerd-2.1 PYTEST_FLAGS="-k exec"
 	.venv/bin/pytest --engine $(ENGINES) $(PYTEST_FLAGS)
 
 .PHONY: lint

@@ -45,7 +45,7 @@ class EngineBinaries:
 
 def engine_binaries(name: str) -> EngineBinaries:
     """Return the binaries of the engine `name`, fetching its packages when the machine has others."""
-    release = RELEASES[name]
+    release = RELEASES[name.removesuffix("-store")]
     system = _installed(release, SYSTEM_PATH)
     if system is not None:
         return system

@@ -37,14 +37,17 @@ def known_ids() -> dict[str, str]:
 
 
 def outcomes(files: Iterable[Path]) -> Iterator[Outcome]:
-    """Read the outcomes of all tests that name behaviours from JUnit files."""
-    for file in files:
+    """Read the outcomes of all tests that name behaviours from JUnit files; what was run again counts once."""
+    found: dict[tuple[str, str, str], Outcome] = {}
+    for file in sorted(files, key=lambda file: (file.stem.endswith("-again"), file.name)):
         for case in ElementTree.parse(file).getroot().iter("testcase"):
             properties = {item.get("name"): item.get("value", "") for item in case.iter("property")}
+            engine = properties.get("engine") or "none"
             for behaviour in (properties.get("behaviour") or "").split():
                 state, reason = _state(case)
                 test = f"{case.get('classname')}::{case.get('name')}"
-                yield Outcome(behaviour, properties.get("engine") or "none", state, test, reason)
+                found[behaviour, engine, test] = Outcome(behaviour, engine, state, test, reason)
+    return iter(found.values())
 
 
 def _state(case: ElementTree.Element) -> tuple[str, str]:
@@ -77,17 +80,29 @@ def _row(results: list[Outcome]) -> dict[str, object]:
 
 
 def lines(rows: dict[str, dict[str, dict[str, object]]], everything: bool) -> Iterator[str]:
-    """Return the table as text: what did not pass, or every behaviour."""
+    """Return the table as text, an engine a column: what did not pass everywhere, or every behaviour."""
     words = known_ids()
-    for engine, behaviours in rows.items():
-        counts = Counter(str(row["state"]) for row in behaviours.values())
-        yield f"{engine}: " + ", ".join(f"{counts[state]} {state}" for state in _RANK if counts[state])
-        for behaviour, row in behaviours.items():
-            if everything or row["state"] != PASSED:
-                yield f"  {behaviour}  {row['state']:<11}  {words.get(behaviour, '(not in the list)')}"
-                reasons = row["reasons"]
-                if isinstance(reasons, list) and row["state"] != PASSED:
-                    yield from (f"          {reason[:160]}" for reason in reasons[:3])
+    width = max([len(state) for state in _RANK] + [len(engine) for engine in rows]) + 2
+    yield " " * width + "".join(f"{engine:<{width}}" for engine in rows)
+    for state in _RANK:
+        counts = [sum(row["state"] == state for row in behaviours.values()) for behaviours in rows.values()]
+        if any(counts):
+            yield f"{state:<{width}}" + "".join(f"{count:<{width}}" for count in counts)
+    for behaviour in dict.fromkeys(name for behaviours in rows.values() for name in behaviours):
+        cells = [behaviours.get(behaviour, _row([])) for behaviours in rows.values()]
+        if everything or any(cell["state"] != PASSED for cell in cells):
+            states = "".join(f"{cell['state']:<{width}}" for cell in cells)
+            yield f"{behaviour:<{width}}{states}{words.get(behaviour, '(not in the list)')}"
+            yield from _reasons(cells)
+
+
+def _reasons(cells: Iterable[dict[str, object]]) -> Iterator[str]:
+    reasons: dict[str, None] = {}
+    for cell in cells:
+        found = cell["reasons"]
+        if isinstance(found, list) and cell["state"] != PASSED:
+            reasons |= dict.fromkeys(found[:3])
+    yield from (f"    {reason[:160]}" for reason in reasons)
 
 
 def main() -> int:
