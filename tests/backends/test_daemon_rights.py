@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cri_dockerd_py.backends.docker.daemon_state import DaemonRights, daemon_rights
 from cri_dockerd_py.backends.docker.marks import Marks
 from cri_dockerd_py.backends.docker.oom_watch import OomWatch
+from cri_dockerd_py.backends.rights import EngineRights, engine_rights
 
 ONE, OTHER = "ab" * 32, "cd" * 32
 ALL_CAPABILITIES = (1 << 41) - 1
@@ -24,12 +24,12 @@ def _proc(root: Path, effective: int, score: int) -> Path:
 
 
 def test_daemon_with_all_rights(tmp_path: Path) -> None:
-    assert daemon_rights(7, proc=_proc(tmp_path, ALL_CAPABILITIES, -500)) == DaemonRights(-1000, None)
+    assert engine_rights(7, proc=_proc(tmp_path, ALL_CAPABILITIES, -500)) == EngineRights(-1000, None)
 
 
 @pytest.mark.parametrize(("score", "least"), [(-500, 0), (0, 0), (300, 300)])
 def test_daemon_without_sys_resource(tmp_path: Path, score: int, least: int) -> None:
-    rights = daemon_rights(7, proc=_proc(tmp_path, ALL_CAPABILITIES & ~(1 << 24), score))
+    rights = engine_rights(7, proc=_proc(tmp_path, ALL_CAPABILITIES & ~(1 << 24), score))
     assert rights.least_oom_score_adj == least
     assert rights.capabilities is not None
     assert len(rights.capabilities) == 40
@@ -38,7 +38,7 @@ def test_daemon_without_sys_resource(tmp_path: Path, score: int, least: int) -> 
 
 
 def test_daemon_that_cannot_be_looked_at(tmp_path: Path) -> None:
-    assert daemon_rights(8, proc=tmp_path) == DaemonRights()
+    assert engine_rights(8, proc=tmp_path) == EngineRights()
 
 
 def test_oom_kills_in_the_kernels_log(tmp_path: Path) -> None:

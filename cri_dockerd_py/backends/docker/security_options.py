@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import stat
-from pathlib import Path
 from typing import Any
 
 from cri_dockerd_py.backends.docker.client import Version
 from cri_dockerd_py.backends.docker.facts import DaemonFacts
+from cri_dockerd_py.backends.profiles import loaded_apparmor_profiles, read_seccomp_document
 from cri_dockerd_py.errors import InvalidArgument, Unimplemented
 from cri_dockerd_py.model.security import (
     Capabilities,
@@ -27,8 +25,6 @@ _ALL = "ALL"
 _NEW_CAPABILITIES = frozenset({"BPF", "CHECKPOINT_RESTORE", "PERFMON"})
 _NEW_CAPABILITIES_API = (1, 42)
 _LOCALHOST = "localhost/"
-_PROFILE_LIMIT_BYTES = 4 << 20
-_APPARMOR_PROFILES = Path("/sys/kernel/security/apparmor/profiles")
 NO_NEW_PRIVILEGES = "no-new-privileges"
 
 
@@ -76,14 +72,15 @@ async def read_seccomp_profile(profile: SecurityProfile | None) -> str:
     """Return the compact JSON of a Localhost profile, whole, "" for the other kinds."""
     if profile is None or profile.kind is not ProfileType.LOCALHOST:
         return ""
-    return await asyncio.to_thread(_read_profile, profile.localhost_ref.removeprefix(_LOCALHOST))
+    document = await asyncio.to_thread(read_seccomp_document, profile.localhost_ref.removeprefix(_LOCALHOST))
+    return json.dumps(document, separators=(",", ":"))
 
 
 async def read_apparmor_profiles(profile: SecurityProfile | None) -> frozenset[str] | None:
     """Return the names of the profiles that the kernel has, None when that is not needed or cannot be read."""
     if profile is None or profile.kind is not ProfileType.LOCALHOST:
         return None
-    return await asyncio.to_thread(_loaded_apparmor_profiles)
+    return await asyncio.to_thread(loaded_apparmor_profiles)
 
 
 def capability_fields(
@@ -138,33 +135,3 @@ def refuse_user_namespace(options: NamespaceOptions) -> None:
         raise Unimplemented(
             "a user namespace per pod: Docker Engine cannot do it; set hostUsers: true in the pod, or use containerd"
         )
-
-
-def _read_profile(path: str) -> str:
-    if not os.path.isabs(path):
-        raise InvalidArgument(f"seccomp profile {path!r} must be an absolute path")
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise InvalidArgument(f"seccomp profile {path} is not a file")
-            content = file.read(_PROFILE_LIMIT_BYTES + 1)
-    except OSError as error:
-        raise InvalidArgument(f"seccomp profile {path} cannot be read: {error.strerror}") from error
-    if len(content) > _PROFILE_LIMIT_BYTES:
-        raise InvalidArgument(f"seccomp profile {path} is larger than {_PROFILE_LIMIT_BYTES} bytes")
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise InvalidArgument(f"seccomp profile {path} is no JSON: {error}") from error
-    if not isinstance(document, dict) or "defaultAction" not in document:
-        raise InvalidArgument(f"seccomp profile {path} has no defaultAction")
-    return json.dumps(document, separators=(",", ":"))
-
-
-def _loaded_apparmor_profiles() -> frozenset[str] | None:
-    try:
-        lines = _APPARMOR_PROFILES.read_text().splitlines()
-    except OSError:
-        return None
-    return frozenset(line.rpartition(" (")[0] for line in lines)
