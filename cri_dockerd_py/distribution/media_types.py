@@ -14,21 +14,13 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 DOCKER_LAYER_FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar"
-DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
-DOCKER_SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
 INDEXES = frozenset({OCI_INDEX, DOCKER_INDEX})
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})
-# Registries that know no types of manifests send schema 1 as plain text.
-SCHEMA1 = frozenset({DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED, "text/plain"})
-_FOREIGN = frozenset(
-    [OCI_LAYER_FOREIGN + suffix for suffix in ("", "+gzip", "+zstd")]
-    + [DOCKER_LAYER_FOREIGN + suffix for suffix in ("", ".gzip", ".zstd")]
-)
-_LAYERS = _FOREIGN | frozenset(
-    [OCI_LAYER + suffix for suffix in ("", "+gzip", "+zstd")]
-    + [DOCKER_LAYER + suffix for suffix in ("", ".gzip", ".zstd")]
+_LAYERS = frozenset(
+    [base + suffix for base in (OCI_LAYER, OCI_LAYER_FOREIGN) for suffix in ("", "+gzip", "+zstd")]
+    + [base + suffix for base in (DOCKER_LAYER, DOCKER_LAYER_FOREIGN) for suffix in ("", ".gzip", ".zstd")]
 )
 #: What is asked for when a reference is resolved.
 ACCEPT_MANIFESTS = ", ".join((DOCKER_MANIFEST, DOCKER_INDEX, OCI_MANIFEST, OCI_INDEX, "*/*"))
@@ -53,11 +45,6 @@ def kind_of(media_type: str) -> Kind:
     if media_type in CONFIGS:
         return Kind.CONFIG
     return Kind.LAYER if media_type in _LAYERS else Kind.UNKNOWN
-
-
-def is_foreign_layer(media_type: str) -> bool:
-    """Whether registries may lack this layer, which is then at one of its descriptor's URLs."""
-    return media_type in _FOREIGN
 
 
 def essence(content_type: str) -> str:

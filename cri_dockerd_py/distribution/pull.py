@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection
+
+from cri_dockerd_py.distribution.blob_fetch import BlobFetch
+from cri_dockerd_py.distribution.choice import choose
 from cri_dockerd_py.distribution.descriptor import Descriptor, Platform
 from cri_dockerd_py.distribution.pulled_image import AllLayers, LayerHooks, Progress, PulledImage
 from cri_dockerd_py.distribution.registry import Registry
@@ -30,6 +35,41 @@ async def pull(
 
     Gives up after `stall_s` (0: never) in which requests were open and no byte came. Raises NotFound for what the
     registry does not have, Unknown with kubelet's word RegistryUnavailable for one that cannot be reached, Unknown
-    for content that is not what it should be; what the sink raises goes through.
+    for content that is not what it should be; what the sink and the hooks raise goes through.
     """
-    raise NotImplementedError((AllLayers, registry))
+    hooks = layers or AllLayers()
+    async with registry.open(reference, auth, stall_s) as repository:
+        fetch = BlobFetch(repository, sink, on_progress)
+        resolved = await repository.resolve()
+        image = await choose(fetch, resolved.descriptor, platform)
+        await _fetch_layers(fetch, image, await hooks.wanted(image), hooks, max_parallel)
+        return image
+
+
+async def _fetch_layers(
+    fetch: BlobFetch, image: PulledImage, wanted: Collection[int], hooks: LayerHooks, max_parallel: int
+) -> None:
+    places: dict[str, list[int]] = {}
+    for index in sorted(wanted):
+        places.setdefault(image.layers[index].digest, []).append(index)
+    slots = asyncio.Semaphore(max_parallel)
+
+    async def one(indices: list[int]) -> None:
+        async with slots:
+            await fetch.blob(image.layers[indices[0]])
+        for index in indices:
+            hooks.ready(index)
+
+    try:
+        async with asyncio.TaskGroup() as jobs:
+            for digest, indices in places.items():
+                jobs.create_task(one(indices), name=f"fetch {digest}")
+    except BaseExceptionGroup as failures:
+        raise _first(failures) from None
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = failures
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

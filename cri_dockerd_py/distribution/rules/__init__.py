@@ -1,0 +1,1 @@
+"""What registries and clients owe each other, decided without I/O: no sockets, files, clocks, tasks or logs."""
