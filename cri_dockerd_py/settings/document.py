@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
 from cri_dockerd_py.settings.loaded import LoadedSettings
 from cri_dockerd_py.settings.model import WITHOUT_EFFECT, Settings
+from cri_dockerd_py.settings.runtimes import ContainerdRuntime
 
 _HEADER = """\
 # Settings of cri-dockerd-py: /etc/cri-dockerd-py/config.toml. Every line shows the default.
@@ -46,7 +48,11 @@ def toml_value(value: object) -> str:
         return f"{value:g}" if value != int(value) else str(int(value))
     if isinstance(value, int):
         return str(value)
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and value and isinstance(value[0], ContainerdRuntime):
+        return toml_value({runtime.name: runtime.table() for runtime in value})
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{toml_value(key)} = {toml_value(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, tuple | list):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if isinstance(value, str | Path):
         # Of JSON's escapes TOML has all but that of the slash, which Python does not write.

@@ -103,7 +103,8 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
             lines.append(f"{name} ({origins[name]}): there is no such setting{hint}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{name} = {problem['input']!r} ({origins.get(name, 'default')}): {message}")
+            place = ".".join(str(part) for part in problem["loc"])
+            lines.append(f"{place} = {problem['input']!r} ({origins.get(name, 'default')}): {message}")
     return "\n".join(lines)
 
 

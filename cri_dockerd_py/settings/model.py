@@ -8,7 +8,7 @@ The annotations are read by `load` alone, so nothing here imports what they are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         NetworkPlugin,
         NotNegative,
         OptionalPath,
+        RuntimeTables,
         Seconds,
         UnixEndpoint,
     )
@@ -54,16 +55,31 @@ class Settings:
         "unix:///run/cri-dockerd-py.sock", "where to serve CRI: unix:///path, or fd:// for systemd's socket"
     )
     backend: Literal["docker", "containerd", "auto"] = _setting(
-        "auto", "the engine for pods; auto is docker, the only one that this version has"
+        "auto", "the engine for pods; auto: docker where it answers at the start, else containerd"
     )
     docker_endpoint: DockerEndpoint = _setting(
         "unix:///var/run/docker.sock", "Docker Engine's socket; empty: DOCKER_HOST, or the default"
     )
-    containerd_endpoint: UnixEndpoint = _setting(
-        "unix:///run/containerd/containerd.sock", "containerd's socket; Docker does without it"
+    containerd_endpoint: UnixEndpoint = _setting("unix:///run/containerd/containerd.sock", "containerd's socket")
+    containerd_namespace: ContainerdNamespace = _setting("k8s.io", "containerd's namespace for pods and images")
+    containerd_snapshotter: Name = _setting(
+        "overlayfs", "containerd's snapshotter for images and containers whose handler names no other"
     )
-    containerd_namespace: ContainerdNamespace = _setting(
-        "k8s.io", "containerd's namespace for pods and images; Docker does without it"
+    containerd_runtimes: RuntimeTables = _setting(
+        (),
+        "runtime handlers of containerd beside the default one, which is runc: a table for each, such as "
+        "[containerd_runtimes.crun] with the option BinaryName; the names in it are those of containerd's "
+        "CRI plugin (runtime_type, runtime_path, options, pod_annotations, container_annotations, base_runtime_spec, "
+        "privileged_without_host_devices, cgroup_writable, snapshotter); a table named runc changes the default",
+    )
+    cgroup_driver: Literal["auto", "systemd", "cgroupfs"] = _setting(
+        "auto",
+        "who makes containers' cgroups on containerd (Docker has its own setting); auto: as the pod's cgroup parent "
+        "shows, and systemd where it runs",
+    )
+    registry_config_path: AbsolutePaths = _setting(
+        (Path("/etc/containerd/certs.d"), Path("/etc/docker/certs.d")),
+        "where certs.d directories with registries' hosts.toml files and certificates are, for pulls to containerd",
     )
     root_dir: AbsolutePath = _setting(Path("/var/lib/cri-dockerd-py"), "what must survive a reboot")
     state_dir: AbsolutePath = _setting(Path("/run/cri-dockerd-py"), "what need not survive a reboot")
@@ -141,4 +157,6 @@ class Settings:
 def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
     return str(value) if isinstance(value, Path) else value

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
+from cri_dockerd_py.settings.runtimes import ContainerdRuntime, runtime_tables
+
 MAX_SOCKET_PATH_BYTES = 107
 # cri-dockerd's names for levels that we do not tell apart
 _LEVEL_ALIASES = {"panic": "error", "fatal": "error", "warn": "warning", "trace": "debug"}
@@ -120,6 +122,7 @@ UnixEndpoint = Annotated[str, AfterValidator(check_unix_endpoint)]
 DockerEndpoint = Annotated[UnixEndpoint, BeforeValidator(default_docker_endpoint)]
 BindAddress = Annotated[str, AfterValidator(check_bind_address)]
 ContainerdNamespace = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$", max_length=76)]
+RuntimeTables = Annotated[tuple[ContainerdRuntime, ...], NoDecode, BeforeValidator(runtime_tables)]
 DriverName = Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9._-]*)?$", max_length=64)]
 Name = Annotated[str, Field(min_length=1)]
 NotNegative = Annotated[int, Field(ge=0)]
