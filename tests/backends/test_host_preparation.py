@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from cri_dockerd_py.backends.cdi.names import cdi_names
 from cri_dockerd_py.backends.docker import cgroup_files
-from cri_dockerd_py.backends.docker.cdi import cdi_names, resolve_cdi
+from cri_dockerd_py.backends.docker.cdi import docker_edits
 from cri_dockerd_py.backends.docker.devices import device_entries
 from cri_dockerd_py.backends.docker.mounts import check_mounts, mount_fields
 from cri_dockerd_py.backends.docker.security_options import read_seccomp_profile
@@ -201,26 +202,26 @@ def test_cdi_specs_are_resolved_where_docker_does_not_know_cdi(tmp_path: Path) -
     }
     spec = {"cdiVersion": "0.6.0", "kind": "v.com/gpu", "devices": [device], "containerEdits": {"env": ["ALL=1"]}}
     (first / "gpu.json").write_text(json.dumps(spec))
-    edits = resolve_cdi(["v.com/gpu=0"], (first, second))
+    edits = docker_edits(["v.com/gpu=0"], (first, second))
     assert edits.devices == (Device("/dev/gpu0", "/dev/null", "rw"),)
     assert edits.envs == (("ALL", "1"), ("GPU", "a=b"))
     assert edits.mounts == (Mount("/gpu", "/usr/lib/gpu", True),)
-    assert resolve_cdi([], (first,)).devices == ()
+    assert docker_edits([], (first,)).devices == ()
     with pytest.raises(InvalidArgument, match=r"v\.com/gpu=1"):
-        resolve_cdi(["v.com/gpu=1"], (first, second))
+        docker_edits(["v.com/gpu=1"], (first, second))
     device["containerEdits"] = {"hooks": [{"path": "/bin/x"}]}
     (first / "gpu.json").write_text(json.dumps(spec))
     with pytest.raises(InvalidArgument, match="hooks"):
-        resolve_cdi(["v.com/gpu=0"], (first,))
-    assert resolve_cdi(["v.com/gpu=0"], (first,), docker_knows=True).requests == ("v.com/gpu=0",)
-    (first / "more.yaml").write_text("cdiVersion: 0.6.0\nkind: 'v.com/net'\ndevices:\n- name: eth1 # one\n")
-    assert resolve_cdi(["v.com/net=eth1"], (first,), docker_knows=True).requests == ("v.com/net=eth1",)
-    for name, known in (("v.com/net=eth1", False), ("v.com/net=eth", True), ("v.com/ne=eth1", True)):
+        docker_edits(["v.com/gpu=0"], (first,))
+    assert docker_edits(["v.com/gpu=0"], (first,), docker_knows=True).requests == ("v.com/gpu=0",)
+    (first / "more.yaml").write_text("kind: 'v.com/net'\ndevices:\n- name: eth1\n  containerEdits: {env: [A=b]}\n")
+    assert docker_edits(["v.com/net=eth1"], (first,)).envs == (("A", "b"),)
+    for name in ("v.com/net=eth", "v.com/ne=eth1"):
         with pytest.raises(InvalidArgument, match="is in no file"):
-            resolve_cdi([name], (first,), docker_knows=known)
+            docker_edits([name], (first,), docker_knows=True)
     (first / "broken.json").write_text("{")
     with pytest.raises(InvalidArgument, match="cannot be read"):
-        resolve_cdi(["v.com/gpu=0"], (first,))
+        docker_edits(["v.com/gpu=0"], (first,))
 
 
 # --- seccomp

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cri_dockerd_py.backends.docker.cdi import CdiEdits, cdi_names, resolve_cdi
+from cri_dockerd_py.backends.cdi.names import cdi_names
+from cri_dockerd_py.backends.docker.cdi import DockerEdits, docker_edits
 from cri_dockerd_py.backends.docker.client import DockerClient
 from cri_dockerd_py.backends.docker.container_config import Prepared
 from cri_dockerd_py.backends.docker.container_logs import DISCARD, ContainerLogs
@@ -54,7 +55,7 @@ class ContainerPreparation:
         """Return all of it; nothing that was made is left in the way of a second try."""
         check_mounts(spec.mounts, recursive_read_only=facts.recursive_read_only(sandbox.spec.runtime_handler))
         names = cdi_names(spec.cdi_devices, spec.annotations)
-        edits = await asyncio.to_thread(resolve_cdi, names, docker_knows=facts.cdi) if names else CdiEdits()
+        edits = await asyncio.to_thread(docker_edits, names, docker_knows=facts.cdi) if names else DockerEdits()
         user = await self._user(spec, image)
         seccomp_json = await read_seccomp_profile(None if spec.security.privileged else spec.security.seccomp)
         apparmor_loaded = await read_apparmor_profiles(spec.security.apparmor)
