@@ -1,0 +1,232 @@
+"""Blobs of a pull written to containerd's content store, several at a time, each from where an earlier try ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Mapping
+
+from cri_dockerd_py._generated.containerd_v1.content_pb2 import (
+    COMMIT,
+    STAT,
+    WRITE,
+    AbortRequest,
+    WriteContentRequest,
+    WriteContentResponse,
+)
+from cri_dockerd_py.backends.containerd import gc_labels
+from cri_dockerd_py.backends.containerd.api_errors import Locked
+from cri_dockerd_py.backends.containerd.channel import Dialogue
+from cri_dockerd_py.backends.containerd.client import ContainerdClient
+from cri_dockerd_py.backends.containerd.content import Content
+from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
+from cri_dockerd_py.distribution.descriptor import Descriptor
+from cri_dockerd_py.distribution.media_types import kind_of
+from cri_dockerd_py.distribution.sink import BlobSink, BlobWriter, ContentMismatch
+from cri_dockerd_py.errors import AlreadyExists, CriError, FailedPrecondition, Unavailable
+from cri_dockerd_py.model.image_ref import ImageRef
+from cri_dockerd_py.network.settle import settle_call
+
+_LOG = logging.getLogger(__name__)
+_NAME_ANNOTATION = "org.opencontainers.image.ref.name"
+_MESSAGE_BYTES = 1 << 20
+#: Writes whose answers have not been waited for; more would only fill memory.
+_UNANSWERED_LIMIT = 4
+#: Opening reads again what an earlier try has left; committing writes to the disk.
+_OPEN_WITHIN_S = 300.0
+_WRITE_WITHIN_S = 120.0
+_COMMIT_WITHIN_S = 600.0
+_ABORT_WITHIN_S = 10.0
+_LOCKED_FOR_S = 600.0
+_LOCKED_POLL_S = (0.05, 1.0)
+
+
+class ContentSink(BlobSink):
+    """The content store for one pull, which `lease` holds together.
+
+    `locks` are shared by all pulls of this service, so that they wait for each other without asking containerd.
+    """
+
+    def __init__(self, client: ContainerdClient, lease: str, locks: KeyedLocks) -> None:
+        self._client = client
+        self._content = Content(client)
+        self._lease = lease
+        self._locks = locks
+
+    async def open(self, descriptor: Descriptor, source: ImageRef) -> BlobWriter | None:
+        """Return a writer, or None when the blob is there, which the lease holds from now on."""
+        await self._locks.acquire(descriptor.digest)
+        writer = None
+        try:
+            writer = await self._open(descriptor, source)
+        finally:
+            if writer is None:
+                self._locks.release(descriptor.digest)
+        return writer
+
+    async def read(self, descriptor: Descriptor) -> bytes:
+        """Return a document."""
+        return await self._content.read(descriptor.digest)
+
+    async def _open(self, descriptor: Descriptor, source: ImageRef) -> BlobWriter | None:
+        poll_s, longest_s = _LOCKED_POLL_S
+        deadline = asyncio.get_running_loop().time() + _LOCKED_FOR_S
+        while True:
+            writer = _ContentWriter(self._client, self._lease, self._locks, descriptor, source)
+            try:
+                await writer.begin()
+            except AlreadyExists:
+                await self._note_source(descriptor.digest, source)
+                return None
+            except Locked:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(poll_s)
+                poll_s = min(2 * poll_s, longest_s)
+                continue
+            return writer
+
+    async def _note_source(self, digest: str, source: ImageRef) -> None:
+        info = await self._content.info(digest)
+        if info is not None and (labels := gc_labels.of_source(source.domain, source.path, info.labels)):
+            await self._content.set_labels(digest, labels)
+
+
+class _ContentWriter(BlobWriter):
+    """One stream of writes; holds the lock of its digest until its end."""
+
+    def __init__(
+        self, client: ContainerdClient, lease: str, locks: KeyedLocks, descriptor: Descriptor, source: ImageRef
+    ) -> None:
+        self._client = client
+        self._lease = lease
+        self._locks = locks
+        self._descriptor = descriptor
+        self._labels: Mapping[str, str] = gc_labels.of_source(source.domain, source.path, {})
+        self._dialogue: Dialogue | None = None
+        self._ref = _ref(descriptor)
+        self._sent = 0
+        self._unanswered = 0
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
+
+    async def begin(self) -> None:
+        """Open the stream and learn what is there."""
+        self._dialogue = self._client.write_content(lease=self._lease)
+        size, digest = self._descriptor.size, self._descriptor.digest
+        try:
+            async with self._in_time(_OPEN_WITHIN_S):
+                await self._dialogue.send(WriteContentRequest(action=STAT, ref=self._ref, total=size, expected=digest))
+                self._sent = (await self._answer()).offset
+        except BaseException:
+            self._dialogue.close()
+            raise
+
+    @property
+    def offset(self) -> int:
+        """Bytes that are there, or are on their way."""
+        return self._sent + self._gathered_bytes
+
+    async def write(self, data: bytes) -> None:
+        """Gather, and send in messages of about a MiB."""
+        self._gathered.append(data)
+        self._gathered_bytes += len(data)
+        if self._gathered_bytes >= _MESSAGE_BYTES:
+            async with self._in_time(_WRITE_WITHIN_S):
+                await self._send_gathered()
+
+    async def commit(self) -> None:
+        """Send the rest and let containerd verify the whole."""
+        digest, size = self._descriptor.digest, self._descriptor.size
+        try:
+            async with self._in_time(_COMMIT_WITHIN_S):
+                await self._finish(size, digest)
+        except AlreadyExists:
+            pass
+        except FailedPrecondition as error:
+            await self._abort()
+            raise ContentMismatch(f"blob {digest} of {size} bytes is not what was fetched: {error}") from error
+        finally:
+            self._end()
+
+    async def abandon(self, *, keep: bool) -> None:
+        """Stop; what was written stays or goes."""
+        if self._dialogue is None:
+            return
+        try:
+            self._dialogue.close()
+            if not keep:
+                await self._abort()
+        finally:
+            self._end()
+
+    async def _finish(self, size: int, digest: str) -> None:
+        await self._send_gathered()
+        request = WriteContentRequest(
+            action=COMMIT, ref=self._ref, total=size, expected=digest, offset=self._sent, labels=self._labels
+        )
+        await self._stream.send(request)
+        self._unanswered += 1
+        while self._unanswered:
+            await self._answer()
+            self._unanswered -= 1
+
+    async def _send_gathered(self) -> None:
+        data = b"".join(self._gathered) if len(self._gathered) != 1 else self._gathered[0]
+        self._gathered, self._gathered_bytes = [], 0
+        for start in range(0, len(data), 2 * _MESSAGE_BYTES):
+            part = data[start : start + 2 * _MESSAGE_BYTES]
+            if self._unanswered == _UNANSWERED_LIMIT:
+                await self._answer()
+                self._unanswered -= 1
+            await self._stream.send(WriteContentRequest(action=WRITE, ref=self._ref, offset=self._sent, data=part))
+            self._unanswered += 1
+            self._sent += len(part)
+
+    async def _answer(self) -> WriteContentResponse:
+        answer: WriteContentResponse | None = await self._stream.receive()
+        if answer is None:
+            raise Unavailable(f"containerd ended the writing of blob {self._descriptor.digest} without a word")
+        return answer
+
+    @property
+    def _stream(self) -> Dialogue:
+        if self._dialogue is None:
+            raise Unavailable(f"blob {self._descriptor.digest} is no longer being written")
+        return self._dialogue
+
+    @contextlib.asynccontextmanager
+    async def _in_time(self, within_s: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(within_s):
+                yield
+        except TimeoutError:
+            blob = self._descriptor.digest
+            text = (
+                f"containerd at {self._client.endpoint} did not take what was fetched of {blob} within {within_s:g} s"
+            )
+            raise Unavailable(text) from None
+
+    async def _abort(self) -> None:
+        """Forget what was written; what cannot be forgotten now is collected later, with the lease."""
+        await settle_call(self._try_abort(), f"abort of ingest {self._ref}")
+
+    async def _try_abort(self) -> None:
+        try:
+            await self._client.call(self._client.content.Abort, AbortRequest(ref=self._ref), within_s=_ABORT_WITHIN_S)
+        except CriError as error:
+            _LOG.debug("ingest %s was not aborted: %s", self._ref, error)
+
+    def _end(self) -> None:
+        if self._dialogue is not None:
+            self._dialogue.close()
+            self._dialogue = None
+            self._locks.release(self._descriptor.digest)
+
+
+def _ref(descriptor: Descriptor) -> str:
+    """Return the name of an ingest as all clients of containerd choose it, so that they share what they fetch."""
+    kind = kind_of(descriptor.media_type).value
+    name = descriptor.annotations.get(_NAME_ANNOTATION, "")
+    return f"{kind}-{name}@{descriptor.digest}" if name else f"{kind}-{descriptor.digest}"
