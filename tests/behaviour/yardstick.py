@@ -7,12 +7,11 @@ import time
 
 from cri_dockerd_py.pause.image import pause_image
 from tests.behaviour.registries import push
-from tests.cni import PLUGIN_DIRECTORIES, CniNetwork
+from tests.cni import CniNetwork
 from tests.engine_packages import engine_binaries
 from tests.engines import ContainerdEngine, RegistryServer
+from tests.engines.cri_plugin import plugin_config
 from tests.processes import private_directory
-
-PULL_STALL_SECONDS = 5
 
 
 class Yardstick:
@@ -20,19 +19,7 @@ class Yardstick:
 
     def __init__(self, pause_image: str, network: CniNetwork) -> None:
         binaries = engine_binaries("containerd-2.1")
-        plugin = "plugins.'io.containerd.grpc.v1.cri'"
-        handlers = "".join(
-            f"[{plugin}.containerd.runtimes.{name}]\nruntime_type = 'io.containerd.runc.v2'\n"
-            for name in ("runc", "second")
-        )
-        config = (
-            f"[{plugin}]\nsandbox_image = '{pause_image}'\nrestrict_oom_score_adj = true\n"
-            f"image_pull_progress_timeout = '{PULL_STALL_SECONDS}s'\n"
-            f"[{plugin}.cni]\nbin_dir = '{PLUGIN_DIRECTORIES[0]}'\nconf_dir = '{network.conf_dir}'\n"
-            f"[{plugin}.containerd]\nsnapshotter = 'overlayfs'\ndefault_runtime_name = 'runc'\n{handlers}"
-            "[plugins.'io.containerd.nri.v1.nri']\ndisable = true\n"
-        )
-        self.engine = ContainerdEngine(binaries, private_directory("y"), config)
+        self.engine = ContainerdEngine(binaries, private_directory("y"), plugin_config(pause_image, network))
         self.socket = self.engine.socket
 
     def start(self) -> None:

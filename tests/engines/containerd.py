@@ -169,6 +169,11 @@ class ContainerdNode(RealEngine):
             "snapshots": self._snapshots("Active") + self._snapshots("View"),
             "leases": self.ctr("leases", "ls", "--quiet").split(),
             "downloads": [line.split()[0] for line in self.ctr("content", "active").splitlines()[1:]],
+            "files of the CRI plugin": sorted(
+                str(path)
+                for path in self.directory.glob("c-*/io.containerd.grpc.v1.cri/*/*")
+                if path.parent.name != "bin"
+            ),
             "bundles": sorted(path.name for path in self.directory.glob(f"c-state/*.task/{self.namespace}/*")),
         }
 
