@@ -9,6 +9,8 @@ from pathlib import Path
 
 from cri_dockerd_py.logs.cri_format import parse_line
 
+_KINDS = {(stream, tag) for stream in (b"stdout", b"stderr") for tag in (b"F", b"P")}
+
 
 class Shim:
     """Holds both ends of each FIFO, so that the FIFO outlives its reader; the process's output goes through it."""
@@ -49,16 +51,20 @@ class Shim:
 
 
 def printed(*files: Path, stream: str = "stdout") -> bytes:
-    """What a stream printed, by its log files in order; a line that is no CRI log line fails."""
-    parts = []
+    """What a stream printed, by its log files in order; a line that is no CRI log line fails, or times that go back."""
+    parts, last = [], b""
     for file in files:
         *lines, rest = file.read_bytes().split(b"\n")
         assert rest == b"", f"{file} ends in a torn line"
         for line in lines:
-            entry = parse_line(line)
-            assert entry is not None, f"{file} has the line {line!r}"
-            if entry.stream == stream:
-                parts += [entry.content] if entry.partial else [entry.content, b"\n"]
+            time, name, tag, content = line.split(b" ", 3)
+            if time != last:
+                assert parse_line(line) is not None, f"{file} has the line {line!r}"
+                assert time > last, f"the times go back from {last!r} to {time!r}"
+                last = time
+            assert (name, tag) in _KINDS, f"{file} has the line {line!r}"
+            if name == stream.encode():
+                parts += [content] if tag == b"P" else [content, b"\n"]
     return b"".join(parts)
 
 
