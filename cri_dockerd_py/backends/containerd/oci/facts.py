@@ -20,7 +20,7 @@ class HostFacts:
 
     `capabilities` are those that the engine can pass on, with `CAP_`; `least_oom_score_adj` is the lowest score that
     it may set. `cgroup_mount_options` are options of the host's cgroup v2 mount that a second mount must repeat.
-    `selinux` is None where SELinux is off.
+    `hugepage_sizes` are those that can be limited, such as `2MB`. `selinux` is None where SELinux is off.
     """
 
     kernel: tuple[int, int] = (6, 1)
@@ -33,7 +33,7 @@ class HostFacts:
     seccomp: bool = True
     selinux: SelinuxContexts | None = None
     swap_accounting: bool = True
-    hugetlb: bool = False
+    hugepage_sizes: frozenset[str] = frozenset()
     systemd: bool = False
     in_user_namespace: bool = False
     hostname: str = ""

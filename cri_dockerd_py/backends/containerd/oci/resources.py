@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from cri_dockerd_py.backends.containerd.oci.facts import HostFacts
@@ -24,7 +25,7 @@ def linux_resources(resources: Resources, facts: HostFacts) -> dict[str, object]
             mems=resources.cpuset_mems,
         ),
         "memory": _set(limit=resources.memory_limit_bytes, swap=_swap(resources, facts)),
-        "hugepageLimits": _hugepages(resources.hugepage_limits) if facts.hugetlb else [],
+        "hugepageLimits": _hugepages(resources.hugepage_limits, facts),
         "unified": dict(resources.unified),
     }
     return {name: section for name, section in sections.items() if section}
@@ -45,5 +46,10 @@ def _set(**values: int | str) -> dict[str, int | str]:
     return {name: value for name, value in values.items() if value}
 
 
-def _hugepages(limits: tuple[HugepageLimit, ...]) -> list[dict[str, Any]]:
-    return [{"pageSize": limit.page_size, "limit": limit.limit_bytes} for limit in limits]
+def _hugepages(limits: Iterable[HugepageLimit], facts: HostFacts) -> list[dict[str, Any]]:
+    """Return the limits that this host can hold: kubelet sends them whether or not there is a controller (RES-06)."""
+    return [
+        {"pageSize": limit.page_size, "limit": limit.limit_bytes}
+        for limit in limits
+        if limit.page_size in facts.hugepage_sizes
+    ]
