@@ -81,8 +81,8 @@ class Runner:
 
     async def _await_engines(self) -> None:
         """Wait until both engines have been read: nothing may be concluded from what is not listed before."""
-        while (self.run.state is RunState.IMAGES or self._has_moves_to_make) and (away := self._away()):
-            self._show(f"waiting for {away}")
+        while (self.run.state is RunState.IMAGES or self._has_moves_to_make) and self._away():
+            self._show()
             await self._port.wait_changed(self._port.generation, _LOOK_AGAIN_S)
 
     async def _bring_images(self) -> None:
@@ -135,15 +135,14 @@ class Runner:
         """Wait for the move's turn; False when the migration shall not go on."""
         room = self.run.options.plan.max_unavailable
         while self.run.state is RunState.MOVING and not self._failure():
+            self._show()
             in_flight -= {job for job in in_flight if job.done()}
             alone = move.alone or any(other.alone for other in self._moves.values() if other.state.in_flight)
             if in_flight and (alone or len(in_flight) >= room):
                 await asyncio.wait(in_flight, timeout=_LOOK_AGAIN_S, return_when=asyncio.FIRST_COMPLETED)
-            elif away := self._away():
-                self._show(f"waiting for {away}")
+            elif self._away():
                 await self._port.wait_changed(self._port.generation, _LOOK_AGAIN_S)
             else:
-                self._show()
                 return True
         return False
 
@@ -195,5 +194,7 @@ class Runner:
         self._images = images
         self._show()
 
-    def _show(self, waiting: str = "") -> None:
+    def _show(self) -> None:
+        away = "" if self.run.state.ended else self._away()
+        waiting = f"waiting for {away}" if away else ""
         self._board.show(Progress(self.run, self.moves, self._images, waiting))

@@ -77,7 +77,7 @@ class Migrations:
 
     async def bring_images(self, options: PlanOptions, note: Callable[[ImageProgress], None]) -> Plan:
         """Copy the images that a migration with these options needs, and move nothing."""
-        self._require_idle()
+        await self._require_idle()
         plan = self.plan(options)
         self._require_engines()
         await self._copies.bring(plan.source, plan.target, plan.images, note)
@@ -85,7 +85,7 @@ class Migrations:
 
     async def run(self, options: RunOptions, facts: Mapping[str, PodFacts] | None = None) -> Plan:
         """Begin a migration, and return its plan; it goes on by itself."""
-        self._require_idle()
+        await self._require_idle()
         plan = self.plan(options.plan, facts)
         await self._begin(plan, options, is_rollback=False)
         return plan
@@ -95,7 +95,7 @@ class Migrations:
         runner = self._require_runner()
         if runner.run.is_rollback:
             raise FailedPrecondition("the newest migration is a rollback itself; run a new one to move the pods again")
-        if self._job is not None and runner.run.state is not RunState.PAUSED:
+        if not runner.run.state.ended and runner.run.state is not RunState.PAUSED:
             raise FailedPrecondition(f"the migration is {runner.run.state.value}: abort or pause it first")
         await self._wait_idle()
         moved = {move.uid: move.full_name for move in runner.moves if move.state is MoveState.DONE}
@@ -136,7 +136,7 @@ class Migrations:
 
     async def finish(self, engine: str = "") -> FinishReport:
         """Bury what is dead on the engine that the newest migration left, or on the named one, and say what is left."""
-        self._require_idle()
+        await self._require_idle()
         left = engine or self._require_runner().run.source
         other, _ = source_and_target(left, engine_facts(self._port))
         self._require_engines()
@@ -210,8 +210,12 @@ class Migrations:
             raise FailedPrecondition("there is no migration; `migrate run --to ENGINE` begins one")
         return self._runner
 
-    def _require_idle(self) -> None:
-        if self._runner is not None and (self._job is not None or not self._runner.run.state.ended):
+    async def _require_idle(self) -> None:
+        if self._runner is None:
+            return
+        if self._runner.run.state.ended:
+            await self._wait_idle()
+        else:
             state = self._runner.run.state.value
             raise FailedPrecondition(f"a migration to {self._runner.run.target} is {state}: abort it, or let it end")
 

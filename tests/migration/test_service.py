@@ -1,0 +1,252 @@
+"""A migration from its plan to its end, on a node in memory with a kubelet that brings pods back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from cri_dockerd_py.errors import FailedPrecondition, Unavailable
+from cri_dockerd_py.migration.moves import MoveState, RunState
+from tests.migration.conftest import Scene, options
+from tests.migration.fake_node import CONTAINERD, DOCKER
+
+
+def add_pods(scene: Scene, count: int = 10) -> list[str]:
+    return [scene.node.add_pod(f"web-{index}") for index in range(count)]
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+async def test_all_pods_move_so_many_at_a_time(scene: Scene, at_once: int) -> None:
+    uids = add_pods(scene)
+    await scene.migrations.run(options(max_unavailable=at_once))
+    progress = await scene.ended()
+
+    assert progress.run is not None
+    assert progress.run.state is RunState.DONE
+    assert scene.engines() == {uid: {CONTAINERD} for uid in sorted(uids)}
+    assert 1 <= scene.kubelet.most_down <= at_once
+    assert scene.forth.copied == ["image"]
+    assert scene.node.default == CONTAINERD
+    assert scene.node.pins == {}
+
+
+async def test_chosen_pods_move_and_new_ones_stay_at_the_source(scene: Scene) -> None:
+    add_pods(scene, 3)
+    await scene.migrations.run(options(pods=("default/web-1",)))
+    await scene.ended()
+
+    assert scene.engines() == {"uid-web-0": {DOCKER}, "uid-web-1": {CONTAINERD}, "uid-web-2": {DOCKER}}
+    assert scene.node.default == DOCKER
+    assert scene.node.pins == {"uid-web-1": CONTAINERD}
+
+
+async def test_excluded_pods_are_kept_at_the_source(scene: Scene) -> None:
+    add_pods(scene, 2)
+    await scene.migrations.run(options(exclude=("*/web-1",)))
+    await scene.ended()
+
+    assert scene.engines() == {"uid-web-0": {CONTAINERD}, "uid-web-1": {DOCKER}}
+    assert scene.node.pins == {"uid-web-1": DOCKER}
+
+
+async def test_a_pod_that_crashes_on_the_target_goes_back_and_stops_all(scene: Scene) -> None:
+    add_pods(scene, 3)
+    scene.kubelet.crashing = {("uid-web-1", CONTAINERD)}
+    await scene.migrations.run(options())
+    progress = await scene.ended()
+
+    assert progress.run is not None
+    assert progress.run.state is RunState.STOPPED
+    assert "default/web-1: container app ended with 1" in progress.run.reason
+    assert [move.state for move in progress.moves] == [MoveState.DONE, MoveState.RETURNED, MoveState.PLANNED]
+    assert scene.engines() == {"uid-web-0": {CONTAINERD}, "uid-web-1": {DOCKER}, "uid-web-2": {DOCKER}}
+    assert scene.node.pins == {"uid-web-1": DOCKER}
+
+    await scene.migrations.resume()
+    progress = await scene.ended()
+    assert progress.run is not None
+    assert progress.run.state is RunState.DONE
+    assert scene.engines()["uid-web-2"] == {CONTAINERD}
+
+
+async def test_a_pod_that_kubelet_does_not_touch_is_shown_ready_again(scene: Scene) -> None:
+    uid = scene.node.add_pod("web")
+    scene.kubelet.ignored = {uid}
+    await scene.migrations.run(options(return_within_s=0.1))
+    progress = await scene.ended()
+
+    assert [move.state for move in progress.moves] == [MoveState.RETURNED]
+    assert "kubelet has not made it anew" in progress.moves[0].reason
+    assert scene.engines() == {uid: {DOCKER}}
+    assert scene.node.pins == {uid: DOCKER}
+
+
+async def test_a_pod_that_runs_nowhere_any_more_is_told(scene: Scene) -> None:
+    uid = scene.node.add_pod("web")
+    scene.kubelet.crashing = {(uid, CONTAINERD), (uid, DOCKER)}
+    await scene.migrations.run(options())
+    progress = await scene.ended()
+
+    assert [move.state for move in progress.moves] == [MoveState.FAILED]
+    assert progress.run is not None
+    assert "it needs a look" in progress.run.reason
+
+
+async def test_pause_lets_what_is_in_flight_end_and_begins_no_more(scene: Scene) -> None:
+    uids = add_pods(scene)
+    await scene.migrations.run(options(max_unavailable=2))
+    while not any(move.state is MoveState.DONE for move in scene.migrations.progress.moves):
+        await scene.node.wait_changed(scene.node.generation, 0.01)
+    await scene.migrations.pause()
+    progress = await scene.ended(RunState.PAUSED)
+    done = sum(move.state is MoveState.DONE for move in progress.moves)
+    assert 1 <= done < len(uids)
+    with pytest.raises(FailedPrecondition, match="abort it"):
+        await scene.migrations.run(options())
+
+    await scene.migrations.resume()
+    await scene.ended()
+    assert scene.engines() == {uid: {CONTAINERD} for uid in sorted(uids)}
+
+
+async def test_abort_lets_new_pods_go_where_they_went_before(scene: Scene) -> None:
+    add_pods(scene)
+    await scene.migrations.run(options())
+    while not any(move.state is MoveState.DONE for move in scene.migrations.progress.moves):
+        await scene.node.wait_changed(scene.node.generation, 0.01)
+    await scene.migrations.abort()
+    progress = await scene.ended()
+
+    assert progress.run is not None
+    assert progress.run.state is RunState.ABORTED
+    assert scene.node.default == DOCKER
+    assert all(len(engines) == 1 for engines in scene.engines().values())
+
+
+async def test_rollback_brings_all_back(scene: Scene) -> None:
+    uids = add_pods(scene, 4)
+    uids.append(scene.node.add_pod("bare", owned=False))
+    await scene.migrations.run(options(pods=("default/web-*", "default/bare")))
+    await scene.ended()
+    assert scene.engines() == {uid: {CONTAINERD} for uid in sorted(uids)}
+
+    await scene.migrations.rollback()
+    progress = await scene.ended()
+    assert progress.run is not None
+    assert progress.run.is_rollback
+    assert scene.engines() == {uid: {DOCKER} for uid in sorted(uids)}
+    assert scene.node.default == DOCKER
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_a_service_that_is_killed_again_and_again_loses_no_pod(scene: Scene, seed: int) -> None:
+    chance = random.Random(seed)
+    uids = add_pods(scene)
+    await scene.migrations.run(options(max_unavailable=2))
+    for _ in range(10):
+        for _ in range(chance.randrange(12)):
+            await asyncio.sleep(0)
+            assert all(len(engines) <= 1 for engines in scene.engines().values())
+        await scene.restart()
+    progress = await scene.ended()
+
+    assert progress.run is not None
+    assert progress.run.state is RunState.DONE
+    assert scene.engines() == {uid: {CONTAINERD} for uid in sorted(uids)}
+    assert scene.kubelet.most_down <= 2
+    assert all(record.spec.metadata.attempt <= 1 for record in scene.node.sandboxes.values())
+
+
+async def test_nothing_begins_while_an_engine_is_away(scene: Scene) -> None:
+    uids = add_pods(scene, 3)
+    await scene.migrations.run(options())
+    while not any(move.state is MoveState.DONE for move in scene.migrations.progress.moves):
+        await scene.node.wait_changed(scene.node.generation, 0.01)
+    scene.node.docker.health.ready, scene.node.docker.health.reason = False, "restarting"
+    async with asyncio.timeout(5):
+        async for progress in scene.migrations.watch():
+            if progress.waiting:
+                break
+    assert progress.waiting == "waiting for docker (restarting)"
+    assert sum(move.state is MoveState.PLANNED for move in progress.moves) >= 1
+
+    scene.node.docker.health.ready = True
+    scene.node.touch()
+    await scene.ended()
+    assert scene.engines() == {uid: {CONTAINERD} for uid in uids}
+
+
+async def test_a_pod_that_goes_away_meanwhile_is_skipped(scene: Scene) -> None:
+    scene.node.add_pod("web")
+    scene.kubelet.ignored = {"uid-web"}
+    await scene.migrations.run(options())
+    while not any(move.state is MoveState.LEAVING for move in scene.migrations.progress.moves):
+        await scene.node.wait_changed(scene.node.generation, 0.01)
+    scene.node.sandboxes.clear()
+    scene.node.containers.clear()
+    scene.node.touch()
+    progress = await scene.ended()
+
+    assert [move.state for move in progress.moves] == [MoveState.SKIPPED]
+    assert progress.run is not None
+    assert progress.run.state is RunState.DONE
+
+
+async def test_an_image_that_cannot_be_copied_stops_before_anything_moves(scene: Scene) -> None:
+    add_pods(scene, 2)
+    scene.forth.failing = {"image"}
+    await scene.migrations.run(options())
+    progress = await scene.ended()
+
+    assert progress.run is not None
+    assert progress.run.reason == "image docker.io/library/app:1 could not be copied: the stream broke"
+    assert scene.node.default == DOCKER
+    assert {move.state for move in progress.moves} == {MoveState.PLANNED}
+
+    scene.forth.failing.clear()
+    await scene.migrations.resume()
+    await scene.ended()
+    assert set(map(frozenset, scene.engines().values())) == {frozenset({CONTAINERD})}
+
+
+async def test_a_full_disk_stops_before_anything_is_copied(scene: Scene) -> None:
+    add_pods(scene, 1)
+    scene.forth.room = 1 << 20
+    await scene.migrations.run(options())
+    progress = await scene.ended()
+
+    assert progress.run is not None
+    assert "are free there: make room" in progress.run.reason
+    assert scene.forth.copied == []
+
+
+async def test_it_is_refused_without_kubelet_or_an_engine(scene: Scene) -> None:
+    add_pods(scene, 1)
+    scene.silent_s = 100.0
+    with pytest.raises(FailedPrecondition, match="kubelet has not listed pods"):
+        await scene.migrations.run(options())
+    scene.silent_s = 0.0
+    scene.node.containerd.health.ready = False
+    with pytest.raises(Unavailable, match="containerd cannot be reached"):
+        await scene.migrations.run(options())
+    with pytest.raises(FailedPrecondition, match="there is no migration"):
+        await scene.migrations.pause()
+
+
+async def test_finish_buries_the_dead_and_tells_what_is_left(scene: Scene) -> None:
+    add_pods(scene, 3)
+    await scene.migrations.run(options(exclude=("default/web-2",)))
+    await scene.ended()
+
+    report = await scene.migrations.finish()
+    assert (report.engine, report.buried, report.complete) == (DOCKER, 2, False)
+    assert [leftover.why for leftover in report.leftovers] == ["it runs"]
+
+    await scene.node.unpin("uid-web-2")
+    await scene.migrations.run(options())
+    await scene.ended()
+    report = await scene.migrations.finish()
+    assert (report.buried, report.complete) == (1, True)
+    assert scene.node.pins == {}
