@@ -91,8 +91,8 @@ def media_type_in(content: bytes) -> str:
     """Return the media type of an index or manifest that was sent without one, "" when it is neither."""
     document = _object(content)
     said = document.get("mediaType")
-    if said in media_types.INDEXES | media_types.MANIFESTS:
-        return str(said)
+    if isinstance(said, str) and said in media_types.INDEXES | media_types.MANIFESTS:
+        return said
     if said is not None or document.get("schemaVersion") != 2:
         return ""
     if "manifests" in document:
