@@ -18,9 +18,9 @@ PROTO_ROOT = Path(__file__).resolve().parent
 GENERATED_ROOT = PROTO_ROOT.parent / "cri_dockerd_py" / "_generated"
 IMPORT_PREFIX = "cri_dockerd_py/_generated"
 # package in _generated → folder of its .proto files
-SOURCES = {"runtime_v1": "runtime/v1", "containerd_v1": "containerd"}
+SOURCES = {"runtime_v1": "runtime/v1", "containerd_v1": "containerd", "admin_v1": "admin/v1"}
 # packages whose services we call, so that the stubs' types are of use
-CALLED = ("containerd_v1",)
+CALLED = ("containerd_v1", "admin_v1")
 
 
 def generate(destination: Path) -> list[Path]:

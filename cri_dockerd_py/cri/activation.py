@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from cri_dockerd_py.errors import FailedPrecondition, InvalidArgument
 
@@ -59,11 +59,17 @@ def _unix_listener(descriptor: int) -> socket.socket | None:
 
 
 class Relay:
-    """Passes connections of a listener on to a unix socket; owns its tasks and connections."""
+    """Passes connections of a listener on to a unix socket; owns its tasks and connections.
 
-    def __init__(self, listener: socket.socket, target: str) -> None:
+    `admit` says of each connection whether it is; one that is not is closed.
+    """
+
+    def __init__(
+        self, listener: socket.socket, target: str, admit: Callable[[socket.socket], bool] = lambda _: True
+    ) -> None:
         self._listener = listener
         self._target = target
+        self._admit = admit
         self._accepting: asyncio.Task[None] | None = None
         self._ends: set[_End] = set()
 
@@ -86,7 +92,10 @@ class Relay:
         while True:
             try:
                 connection, _ = await loop.sock_accept(self._listener)
-                await self._pass_on(connection)
+                if self._admit(connection):
+                    await self._pass_on(connection)
+                else:
+                    connection.close()
             except OSError as error:
                 _log.warning("cannot pass on a connection: %s", error)
                 await asyncio.sleep(_PAUSE_S)
