@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, TypeVar
 
+from cri_dockerd_py.errors import CriError
+
 Result = TypeVar("Result")
 _LOG = logging.getLogger(__name__)
 
@@ -40,7 +42,10 @@ class Jobs:
     def _ended(self, key: Hashable, job: asyncio.Task[Any]) -> None:
         self._running.pop(key, None)
         if not job.cancelled() and (error := job.exception()) is not None:
-            _LOG.debug("%s failed: %s", job.get_name(), error)
+            if isinstance(error, CriError):
+                _LOG.debug("%s failed: %s", job.get_name(), error)
+            else:
+                _LOG.error("%s failed by a fault of this service", job.get_name(), exc_info=error)
 
     async def close(self, within_s: float) -> None:
         """Let running jobs end within the time, then cancel what is left."""
