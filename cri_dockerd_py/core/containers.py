@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from cri_dockerd_py.backends.base import CreatedContainer, Engine
+from cri_dockerd_py.backends.base import CreatedContainer
 from cri_dockerd_py.core.container_user import read_user
+from cri_dockerd_py.core.engines import Engines, Side
 from cri_dockerd_py.core.gate import Gates
-from cri_dockerd_py.core.health import EngineHealth
 from cri_dockerd_py.core.identities import Identities
 from cri_dockerd_py.core.images import Images
 from cri_dockerd_py.core.inventory import Inventory
@@ -42,8 +42,7 @@ class Containers:
 
     def __init__(
         self,
-        engine: Engine,
-        health: EngineHealth,
+        engines: Engines,
         inventory: Inventory,
         identities: Identities,
         images: Images,
@@ -51,8 +50,7 @@ class Containers:
         gates: Gates,
         jobs: Jobs,
     ) -> None:
-        self._engine = engine
-        self._health = health
+        self._engines = engines
         self._inventory = inventory
         self._identities = identities
         self._images = images
@@ -68,31 +66,38 @@ class Containers:
 
         `log_directory` is the one that the caller knows: of a pod that another program made, nobody else does.
         """
-        self._health.require()
         sandbox = self._inventory.sandbox(sandbox_id)
+        side = self._engines.of(sandbox.engine)
+        side.health.require()
         async with self._gates.use(sandbox.id):
             sandbox = self._ready_sandbox(sandbox.id)
             if log_directory:
                 sandbox = replace(sandbox, spec=replace(sandbox.spec, log_directory=log_directory))
             self._check_namespaces(spec, sandbox)
-            image = self._images.require(spec.image.image)
-            spec = replace(spec, mounts=self._images.resolve_mounts(spec.mounts))
+            image = self._images.require(side.name, spec.image.image)
+            spec = replace(spec, mounts=self._images.resolve_mounts(side.name, spec.mounts))
             with self._identities.hold_container(sandbox.id, spec.metadata):
-                intent_id = await self._records.begin_create_container(sandbox.id, spec)
+                intent_id = await self._records.begin_create_container(sandbox.id, spec, side.name)
                 undo = Undo(_UNDO_WITHIN_S)
                 try:
-                    return await self._health.guard(self._create(spec, image, sandbox, intent_id, undo))
+                    return await side.health.guard(self._create(side, spec, image, sandbox, intent_id, undo))
                 except BaseException:
-                    await self._jobs.finish(self._take_back(intent_id, undo))
+                    await self._jobs.finish(self._take_back(side, intent_id, undo))
                     raise
 
     async def _create(
-        self, spec: ContainerSpec, image: ImageRecord, sandbox: SandboxRecord, intent_id: int, undo: Undo
+        self,
+        side: Side,
+        spec: ContainerSpec,
+        image: ImageRecord,
+        sandbox: SandboxRecord,
+        intent_id: int,
+        undo: Undo,
     ) -> str:
         log_path = await asyncio.to_thread(_prepare_log_path, sandbox.spec.log_directory, spec.log_path)
-        undo.push("create container", partial(self._engine.containers.discard_unborn, spec, sandbox))
-        created = await self._engine.containers.create(spec, image, sandbox, log_path=log_path)
-        undo.push("remove container", partial(self._engine.containers.remove, created.id))
+        undo.push("create container", partial(side.engine.containers.discard_unborn, spec, sandbox))
+        created = await side.engine.containers.create(spec, image, sandbox, log_path=log_path)
+        undo.push("remove container", partial(side.engine.containers.remove, created.id))
         record = self._record(created, spec, image, sandbox, log_path)
         undo.push("forget record", partial(self._records.forget_containers, [created.id]))
         await self._records.finish_container(intent_id, stored(record))
@@ -114,7 +119,7 @@ class Containers:
             spec=without_secrets(spec),
             state=ContainerState.CREATED,
             created_at_ns=created.created_at_ns,
-            engine=self._engine.name,
+            engine=sandbox.engine,
             image_id=image.id,
             image_ref=created.image_ref,
             image_name=created.image_name,
@@ -124,11 +129,11 @@ class Containers:
             writable_layer_path=created.writable_layer_path,
         )
 
-    async def _take_back(self, intent_id: int, undo: Undo) -> None:
+    async def _take_back(self, side: Side, intent_id: int, undo: Undo) -> None:
         if await undo.run():
             await self._records.clear_intent(intent_id)
         else:
-            self._records.leftovers = True
+            self._records.leftovers.add(side.name)
 
     def _ready_sandbox(self, sandbox_id: str) -> SandboxRecord:
         sandbox = self._inventory.sandbox(sandbox_id)
@@ -154,8 +159,8 @@ class Containers:
 
     async def start(self, container_id: str) -> None:
         """Start a CREATED container; a failure leaves it EXITED with StartError (STT-01 to STT-03)."""
-        self._health.require()
         record = self._inventory.container(container_id)
+        self._side(record).health.require()
         async with self._gates.use(record.sandbox_id), self._gates.end(record.id):
             record = self._inventory.container(record.id)
             if record.state is not ContainerState.CREATED:
@@ -166,9 +171,10 @@ class Containers:
             await self._jobs.finish(self._start(record))
 
     async def _start(self, record: ContainerRecord) -> None:
+        side = self._side(record)
         self._inventory.starting.add(record.id)
         try:
-            started = await self._health.guard(self._engine.containers.start(record.id))
+            started = await side.health.guard(side.engine.containers.start(record.id))
         except Unavailable:
             raise
         except CriError as error:
@@ -209,13 +215,14 @@ class Containers:
         """End a running container: its stop signal, the grace period, SIGKILL; OK when it has ended (STO-01 to 07)."""
         if (record := self._find(container_id)) is None or not self._may_run(record):
             return
-        self._health.require()
+        side = self._side(record)
+        side.health.require()
         if timeout_s > 0:
             await self._ask_to_stop(record)
-            if await self._ended(record.id, timeout_s):
+            if await self._ended(side, record.id, timeout_s):
                 return
-        await self._health.guard(self._engine.containers.signal(record.id, signal.SIGKILL))
-        if not await self._ended(record.id, _KILL_WITHIN_S):
+        await side.health.guard(side.engine.containers.signal(record.id, signal.SIGKILL))
+        if not await self._ended(side, record.id, _KILL_WITHIN_S):
             raise FailedPrecondition(
                 f"container {record.id} has not ended {_KILL_WITHIN_S:.0f} s after SIGKILL; "
                 f"its process is stuck in the kernel (see /proc/{record.pid}/stack), try again"
@@ -227,8 +234,8 @@ class Containers:
             return
         self._asked_to_stop.add(record.id)
         try:
-            number = signal_number(record.stop_signal)
-            await self._health.guard(self._engine.containers.signal(record.id, number))
+            number, side = signal_number(record.stop_signal), self._side(record)
+            await side.health.guard(side.engine.containers.signal(record.id, number))
         except BaseException:
             self._asked_to_stop.discard(record.id)
             raise
@@ -237,13 +244,13 @@ class Containers:
     def _may_run(record: ContainerRecord) -> bool:
         return record.state in (ContainerState.RUNNING, ContainerState.UNKNOWN)
 
-    async def _ended(self, container_id: str, within_s: float) -> bool:
+    async def _ended(self, side: Side, container_id: str, within_s: float) -> bool:
         """Wait for the exit event, and look for oneself now and then in case an event was lost."""
         deadline = time.monotonic() + within_s
         while (left := deadline - time.monotonic()) > 0:
             if await self._inventory.wait_ended(container_id, min(left, _LOOK_AGAIN_S)):
                 return True
-            seen = await self._health.guard(self._engine.containers.inspect(container_id))
+            seen = await side.health.guard(side.engine.containers.inspect(container_id))
             if seen is None:
                 return True
             if seen.state is ContainerState.EXITED:
@@ -257,12 +264,18 @@ class Containers:
         """Remove a container in any state, killing it first; its log stays (RMC-01, RMC-02)."""
         if (record := self._find(container_id)) is None:
             return
-        self._health.require()
+        if record.id not in self._inventory.tombstones:
+            self._side(record).health.require()
         await self._jobs.shared(("remove container", record.id), partial(self._remove, record.id))
 
     async def _remove(self, container_id: str) -> None:
         async with self._gates.end(container_id):
-            await self._health.guard(self._engine.containers.remove(container_id))
+            record = self._inventory.containers.get(container_id)
+            if record is None:
+                return
+            if container_id not in self._inventory.tombstones:
+                side = self._side(record)
+                await side.health.guard(side.engine.containers.remove(container_id))
             await self._records.forget_containers([container_id])
             self._inventory.drop_container(container_id)
             self._asked_to_stop.discard(container_id)
@@ -271,12 +284,14 @@ class Containers:
 
     async def update_resources(self, container_id: str, resources: Resources) -> None:
         """Set the given limits, leave the others alone (UCR-01 to UCR-06)."""
-        self._health.require()
         record = self._inventory.container(container_id)
+        if record.id not in self._inventory.tombstones:
+            self._side(record).health.require()
         async with self._gates.end(record.id):
             record = self._inventory.container(record.id)
             if record.state is not ContainerState.EXITED:
-                await self._health.guard(self._engine.containers.update(record.id, resources))
+                side = self._side(record)
+                await side.health.guard(side.engine.containers.update(record.id, resources))
             record = self._inventory.container(record.id)
             record = replace(record, resources=record.resources.merged(resources))
             await self._records.put_container(stored(record))
@@ -285,21 +300,28 @@ class Containers:
     async def reopen_log(self, container_id: str) -> None:
         """Let a running container's log go on in a new file (LOG-20, LOG-21)."""
         record = self._running(container_id)
-        await self._engine.containers.reopen_log(record.id)
+        await self._side(record).engine.containers.reopen_log(record.id)
 
     async def checkpoint(self, container_id: str, location: str, timeout_s: int) -> None:
         """Write a checkpoint of a running container to `location` (CKP-01 to CKP-04)."""
-        self._health.require()
         if timeout_s < 0:
             raise InvalidArgument(f"timeout {timeout_s} is negative: give seconds, or 0 for the default")
         record = self._running(container_id)
+        side = self._side(record)
+        side.health.require()
         within_s = float(timeout_s or 120)
-        await self._health.guard(self._engine.processes.checkpoint(record.id, location, within_s=within_s))
+        await side.health.guard(side.engine.processes.checkpoint(record.id, location, within_s=within_s))
 
     async def verbose(self, container_id: str) -> Mapping[str, object]:
         """Return the engine's own view of the container, for people."""
         record = self._inventory.container(container_id)
-        return await self._health.guard(self._engine.containers.verbose(record.id))
+        if record.id in self._inventory.tombstones:
+            return {"sandboxID": record.sandbox_id, "engine": record.engine, "tombstone": True}
+        side = self._side(record)
+        return {**await side.health.guard(side.engine.containers.verbose(record.id)), "engine": side.name}
+
+    def _side(self, record: ContainerRecord) -> Side:
+        return self._engines.of(record.engine)
 
     def _running(self, container_id: str) -> ContainerRecord:
         record = self._inventory.container(container_id)

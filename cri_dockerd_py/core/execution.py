@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 
-from cri_dockerd_py.backends.base import Engine, ExecSpec, ProcessIO
-from cri_dockerd_py.core.health import EngineHealth
+from cri_dockerd_py.backends.base import ExecSpec, ProcessIO
+from cri_dockerd_py.core.engines import Engines
 from cri_dockerd_py.core.inventory import Inventory
 from cri_dockerd_py.core.jobs import Jobs
 from cri_dockerd_py.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument
@@ -44,11 +44,8 @@ class _Output:
 class Execution:
     """Runs commands for probes and hooks, and opens streams for sessions."""
 
-    def __init__(
-        self, engine: Engine, health: EngineHealth, inventory: Inventory, jobs: Jobs, drain_within_s: float
-    ) -> None:
-        self._engine = engine
-        self._health = health
+    def __init__(self, engines: Engines, inventory: Inventory, jobs: Jobs, drain_within_s: float) -> None:
+        self._engines = engines
         self._inventory = inventory
         self._jobs = jobs
         self._drain_within_s = drain_within_s
@@ -57,7 +54,7 @@ class Execution:
         """Run a command to its end; on expiry kill all that it started and raise DeadlineExceeded (EXS-05)."""
         record = self.running_container(container_id)
         check_command(command)
-        process = await self._health.guard(self._engine.processes.exec(record.id, ExecSpec(command)))
+        process = await self._start(record, ExecSpec(command))
         try:
             async with asyncio.timeout(timeout_s if timeout_s > 0 else None):
                 return await self._collect(process)
@@ -91,13 +88,18 @@ class Execution:
         """Start a command whose streams a session joins."""
         record = self.running_container(container_id)
         spec = ExecSpec(command, tty=tty, stdin=stdin, stdout=stdout, stderr=stderr)
-        return await self._health.guard(self._engine.processes.exec(record.id, spec))
+        return await self._start(record, spec)
+
+    async def _start(self, record: ContainerRecord, spec: ExecSpec) -> ProcessIO:
+        side = self._engines.of(record.engine)
+        return await side.health.guard(side.engine.processes.exec(record.id, spec))
 
     async def open_attach(self, container_id: str, tty: bool, stdin: bool, stdout: bool, stderr: bool) -> ProcessIO:
         """Join a container's own streams; its terminal decides, not the caller's wish (SEM-04)."""
         record = self.running_container(container_id)
-        return await self._health.guard(
-            self._engine.processes.attach(
+        side = self._engines.of(record.engine)
+        return await side.health.guard(
+            side.engine.processes.attach(
                 record.id, stdin=stdin and record.spec.stdin, stdout=stdout, stderr=stderr, tty=record.spec.tty
             )
         )

@@ -10,7 +10,6 @@ from dataclasses import replace
 from cri_dockerd_py.backends.base import (
     Connected,
     Disconnected,
-    Engine,
     EngineEvent,
     ImagesChanged,
     ObjectAppeared,
@@ -18,8 +17,9 @@ from cri_dockerd_py.backends.base import (
     ProcessExited,
     ProcessStarted,
 )
-from cri_dockerd_py.core.health import EngineHealth
+from cri_dockerd_py.core.engines import Side
 from cri_dockerd_py.core.identities import Identities
+from cri_dockerd_py.core.image_disk import ImageDisk
 from cri_dockerd_py.core.images import Images
 from cri_dockerd_py.core.inventory import Inventory
 from cri_dockerd_py.core.jobs import Jobs
@@ -41,26 +41,28 @@ _FOREIGN_NETWORK_PAUSE_S = 0.5
 
 
 class Feed:
-    """Runs for the life of the service."""
+    """Follows one engine for the life of the service."""
 
     def __init__(
         self,
-        engine: Engine,
-        health: EngineHealth,
+        side: Side,
         inventory: Inventory,
         identities: Identities,
         images: Images,
+        disk: ImageDisk,
         recovery: Recovery,
         records: Records,
         jobs: Jobs,
         resync_every_s: float,
         observers: CoreObservers,
     ) -> None:
-        self._engine = engine
-        self._health = health
+        self._side = side
+        self._engine = side.engine
+        self._health = side.health
         self._inventory = inventory
         self._identities = identities
         self._images = images
+        self._disk = disk
         self._recovery = recovery
         self._records = records
         self._jobs = jobs
@@ -82,12 +84,12 @@ class Feed:
             try:
                 await self._engine.events.ping()
             except CriError as error:
-                self._health.down(str(error))
+                self._lost(str(error))
             else:
                 if not self._health.ready:
-                    self._jobs.spawn("resync", self._resync_until_done)
-                elif self._records.leftovers:
-                    self._jobs.spawn("leftovers", self._recovery.clear_leftovers)
+                    self._jobs.spawn(("resync", self._side.name), self._resync_until_done)
+                elif self._side.name in self._records.leftovers:
+                    self._jobs.spawn(("leftovers", self._side.name), self._recovery.clear_leftovers)
 
     async def resync_regularly(self) -> None:
         """Prove every few minutes that memory is right."""
@@ -99,10 +101,10 @@ class Feed:
     async def _apply(self, event: EngineEvent) -> None:
         match event:
             case Connected():
-                self._jobs.spawn("resync", self._resync_until_done)
+                self._jobs.spawn(("resync", self._side.name), self._resync_until_done)
             case Disconnected():
                 self._observers.event_gap()
-                self._health.down(event.reason)
+                self._lost(event.reason)
             case ProcessStarted():
                 self._started(event)
             case ProcessExited():
@@ -112,7 +114,7 @@ class Feed:
             case ObjectGone():
                 await self._gone(event.id)
             case ImagesChanged():
-                self._jobs.spawn("images", self._refresh_images)
+                self._jobs.spawn(("images", self._side.name), self._refresh_images)
 
     async def _resync_until_done(self) -> None:
         while True:
@@ -123,12 +125,18 @@ class Feed:
     async def _try_resync(self) -> bool:
         try:
             self._observers.resync(await self._recovery.resync())
-            await self._images.refresh_filesystems()
+            await self._disk.measure(self._side)
         except CriError as error:
-            self._health.down(str(error))
+            self._lost(str(error))
             return False
         self._health.up()
         return True
+
+    def _lost(self, reason: str) -> None:
+        """Writes are refused from now on; what was seen last is put on record, should we be restarted meanwhile."""
+        if self._health.ready:
+            self._jobs.spawn(("remember", self._side.name), self._recovery.remember)
+        self._health.down(reason)
 
     def _started(self, event: ProcessStarted) -> None:
         record = self._inventory.containers.get(event.id)
@@ -156,6 +164,8 @@ class Feed:
 
     async def _gone(self, object_id: str) -> None:
         """A container is forgotten; a sandbox that nobody asked us to remove stays NOTREADY until kubelet does."""
+        if object_id in self._inventory.tombstones:
+            return
         self._inventory.drop_container(object_id)
         sandbox = self._inventory.sandboxes.get(object_id)
         if sandbox is not None:
@@ -189,4 +199,4 @@ class Feed:
 
     async def _refresh_images(self) -> None:
         await asyncio.sleep(_IMAGES_SETTLE_S)
-        await self._images.refresh()
+        await self._images.refresh(self._side.name)

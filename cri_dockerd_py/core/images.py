@@ -1,26 +1,27 @@
-"""Images: pull, find, remove, and what they use of the disk; found in memory, changed on the engine."""
+"""Images: pull, find, remove; found in memory, changed on engines.
+
+With several engines there is one list (`image_list`); what is said of a name is about the engine where the next
+container will be made, because kubelet's next call is CreateContainer (IMG-67).
+"""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from cri_dockerd_py.backends.base import Engine
-from cri_dockerd_py.core.health import EngineHealth
+from cri_dockerd_py.core.engines import Engines, Side
+from cri_dockerd_py.core.image_disk import Filesystems, ImageDisk
 from cri_dockerd_py.core.inventory import Inventory
 from cri_dockerd_py.core.jobs import Jobs
-from cri_dockerd_py.core.node_status import NodeStatus
 from cri_dockerd_py.core.observers import CoreObservers
-from cri_dockerd_py.errors import InvalidArgument, NotFound, Unavailable
+from cri_dockerd_py.errors import NotFound
 from cri_dockerd_py.model.container import ImageSpec, Mount
-from cri_dockerd_py.model.image import FilesystemUsage, ImageRecord, RegistryAuth
-from cri_dockerd_py.model.image_ref import normalize_reference
-from cri_dockerd_py.model.sandbox import SandboxSpec
-
-Filesystems = tuple[Sequence[FilesystemUsage], Sequence[FilesystemUsage]]
+from cri_dockerd_py.model.image import ImageRecord, RegistryAuth
+from cri_dockerd_py.model.image_ref import id_prefix, normalize_reference
+from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxSpec
+from cri_dockerd_py.store.kept import KeptRecords
 
 
 class Images:
@@ -28,102 +29,143 @@ class Images:
 
     def __init__(
         self,
-        engine: Engine,
-        health: EngineHealth,
+        engines: Engines,
         inventory: Inventory,
         jobs: Jobs,
-        status: NodeStatus,
-        observers: CoreObservers,
+        kept: KeptRecords,
+        disk: ImageDisk,
+        observers: Callable[[str], CoreObservers],
     ) -> None:
-        self._engine = engine
-        self._health = health
+        self._engines = engines
         self._inventory = inventory
+        self._list = inventory.image_list
         self._jobs = jobs
-        self._status = status
+        self._kept = kept
+        self._disk = disk
         self._observers = observers
-        self._filesystems: Filesystems | None = None
+
+    # --- pull
 
     async def pull(self, spec: ImageSpec, auth: RegistryAuth | None, sandbox: SandboxSpec | None) -> str:
-        """Fetch an image; return its id, by which it can be used at once (IMG-30, IMG-31)."""
+        """Fetch an image to where it will be used; return its id, by which it can be used at once (IMG-30, IMG-31)."""
         reference = normalize_reference(spec.image)
-        self._health.require()
-        if spec.runtime_handler and spec.runtime_handler not in (h.name for h in self._status.handlers()):
-            raise InvalidArgument(f"no runtime handler {spec.runtime_handler!r} is configured on {self._engine.name}")
-        image_id = await self._pull(reference, auth)
-        await self.refresh_one(image_id)
-        self._jobs.spawn("image filesystems", self.refresh_filesystems)
-        return image_id
+        side = self._next_side(sandbox)
+        side.health.require()
+        if spec.runtime_handler:
+            side.check_handler(spec.runtime_handler)
+        image_id = await self._pull(side, reference, auth)
+        await self._refresh_one(side, image_id)
+        self._jobs.spawn(("image filesystems", side.name), partial(self._disk.measure, side))
+        return self._list.shown_id(image_id)
 
-    async def _pull(self, reference: str, auth: RegistryAuth | None) -> str:
+    def _next_side(self, sandbox: SandboxSpec | None) -> Side:
+        """Return where the next container of a pod is made: in its newest sandbox, or else where that would be."""
+        if sandbox is None or not sandbox.metadata.uid:
+            return self._engines.default
+        uid = sandbox.metadata.uid
+        found = [record for record in self._inventory.sandboxes.values() if record.spec.metadata.uid == uid]
+        if found and (newest := max(found, key=_age)).id not in self._inventory.tombstones:
+            return self._engines.of(newest.engine)
+        return self._engines.for_pod(uid)
+
+    async def _pull(self, side: Side, reference: str, auth: RegistryAuth | None) -> str:
         began_s = time.monotonic()
         succeeded = False
         try:
-            image_id = await self._health.guard(self._engine.images.pull(reference, auth))
+            image_id = await side.health.guard(side.engine.images.pull(reference, auth))
             succeeded = True
         finally:
-            self._observers.pull(time.monotonic() - began_s, succeeded)
+            self._observers(side.name).pull(time.monotonic() - began_s, succeeded)
         return image_id
 
-    async def refresh_one(self, image_id: str) -> None:
-        """Read one image anew."""
-        record = await self._engine.images.inspect(image_id)
+    # --- following an engine
+
+    async def _refresh_one(self, side: Side, image_id: str) -> None:
+        record = await side.engine.images.inspect(image_id)
         if record is not None:
-            self._inventory.put_image(record)
+            self._list.put(side.name, record)
+            await self.settle_ids()
 
-    async def refresh(self) -> None:
-        """Read all images anew."""
-        self._inventory.put_images(await self._engine.images.list())
+    async def refresh(self, engine: str) -> None:
+        """Read all images of an engine anew."""
+        self._list.put_all(engine, await self._engines.of(engine).engine.images.list())
+        await self.settle_ids()
 
-    async def refresh_filesystems(self) -> None:
-        """Measure anew what images use of the disk."""
-        self._filesystems = await self._engine.images.filesystems()
+    async def settle_ids(self) -> None:
+        """Put newly decided ids on record, and into the containers that name other ones."""
+        if not (decided := self._list.take_decided()):
+            return
+        await self._kept.put_image_aliases(decided)
+        for record in list(self._inventory.containers.values()):
+            if record.image_id in decided:
+                self._inventory.put_container(record)
+
+    # --- remove
 
     async def remove(self, image: str) -> None:
-        """Remove an image with all its names; OK when unknown (IMG-50 to IMG-53)."""
+        """Remove an image with all its names from every engine; OK when unknown (IMG-50 to IMG-53, IMG-67)."""
         record = self._inventory.find_image(image)
-        if record is None:
-            return
-        self._health.require()
-        await self._jobs.shared(("remove image", record.id), partial(self._remove, record.id))
+        if record is not None:
+            await self._jobs.shared(("remove image", record.id), partial(self._remove, record.id))
 
     async def _remove(self, image_id: str) -> None:
-        await self._health.guard(self._engine.images.remove(image_id))
-        self._inventory.drop_image(image_id)
-        self._jobs.spawn("image filesystems", self.refresh_filesystems)
+        owners = [(self._engines.of(engine), own) for engine, own in self._list.owners(image_id).items()]
+        for side, own in sorted(owners, key=lambda owner: not owner[0].health.ready):
+            side.health.require()
+            await side.health.guard(side.engine.images.remove(own.id))
+            self._list.drop(side.name, own.id)
+            self._jobs.spawn(("image filesystems", side.name), partial(self._disk.measure, side))
+
+    # --- find
 
     def find(self, image: str) -> ImageRecord | None:
-        """Return the image that an id, a prefix of one, a tag or a digest names, None when absent."""
-        return self._inventory.find_image(image)
+        """Return the image that an id, a prefix of one, a tag or a digest names, None when absent.
 
-    def require(self, image: str) -> ImageRecord:
-        """Return the image, or raise NotFound: nothing is pulled on the way (CRE-04)."""
-        record = self._inventory.find_image(image)
+        By a name, an image is there when the engine of new pods has it; by its id, when any engine has it.
+        """
+        found = self._inventory.find_image(image)
+        if found is None or len(self._engines.names) == 1 or self._is_id_of(image, found):
+            return found
+        own = self._list.find_on(self._engines.default.name, image)
+        return None if own is None else self._inventory.images.get(self._list.shown_id(own.id))
+
+    def _is_id_of(self, text: str, record: ImageRecord) -> bool:
+        prefix = id_prefix(text)
+        ids = (record.id, *(own.id for own in self._list.owners(record.id).values()))
+        return prefix is not None and any(one.startswith(prefix) for one in ids)
+
+    def require(self, engine: str, image: str) -> ImageRecord:
+        """Return the engine's own record of an image, or raise NotFound: nothing is pulled on the way (CRE-04)."""
+        self._inventory.require_known()
+        record = self._list.find_on(engine, image)
         if record is None:
-            raise NotFound(f"image {image!r} is not on this node: pull it first")
+            raise NotFound(f"image {image!r} is not on this node's {engine}: pull it first")
         return record
 
-    def resolve_mounts(self, mounts: tuple[Mount, ...]) -> tuple[Mount, ...]:
-        """Return the mounts with the id of every mounted image filled in (MNT-15)."""
-        return tuple(self._resolve_mount(mount) for mount in mounts)
+    def resolve_mounts(self, engine: str, mounts: tuple[Mount, ...]) -> tuple[Mount, ...]:
+        """Return the mounts with the engine's id of every mounted image filled in (MNT-15)."""
+        return tuple(self._resolve_mount(engine, mount) for mount in mounts)
 
-    def _resolve_mount(self, mount: Mount) -> Mount:
+    def _resolve_mount(self, engine: str, mount: Mount) -> Mount:
         if mount.image is None:
             return mount
-        return replace(mount, image=replace(mount.image, image_ref=self.require(mount.image.image).id))
+        return replace(mount, image=replace(mount.image, image_ref=self.require(engine, mount.image.image).id))
 
     def filesystems(self) -> Filesystems:
-        """Return (image file systems, container file systems) as last measured."""
-        if self._filesystems is None:
-            raise Unavailable(f"{self._engine.name} has not been reached yet, so its disk usage is not known")
-        return self._filesystems
+        """Return (image file systems, container file systems) as last measured; the first one drives eviction."""
+        return self._disk.filesystems()
 
     async def verbose(self, image_id: str) -> Mapping[str, object]:
         """Return chain id and configuration of an image, for people."""
-        return await self._health.guard(self._engine.images.verbose(image_id))
+        owners = self._list.owners(image_id)
+        if not owners:
+            raise NotFound(f"image {image_id} is not on this node")
+        preferred = self._engines.default.name
+        engine = preferred if preferred in owners else next(iter(owners))
+        side = self._engines.of(engine)
+        view = await side.health.guard(side.engine.images.verbose(owners[engine].id))
+        return {**view, "engines": {name: own.id for name, own in owners.items()}}
 
-    async def keep_filesystems_fresh(self, every_s: float) -> None:
-        """Measure now and then, for as long as the service runs."""
-        while True:
-            await asyncio.sleep(every_s)
-            if self._health.ready:
-                await self._jobs.shared("image filesystems", self.refresh_filesystems)
+
+def _age(record: SandboxRecord) -> tuple[int, int]:
+    return record.spec.metadata.attempt, record.created_at_ns

@@ -7,10 +7,10 @@ records; state only moves forward (SBS-06, `model.container.TRANSITIONS`). Liste
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from cri_dockerd_py.core.image_lookup import find_image
+from cri_dockerd_py.core.image_list import ImageList
 from cri_dockerd_py.errors import Unavailable
 from cri_dockerd_py.model.container import TRANSITIONS, ContainerRecord, ContainerState, exit_reason
 from cri_dockerd_py.model.ids import check_id, resolve_prefix
@@ -24,16 +24,19 @@ ContainerListener = Callable[[ContainerRecord | None, ContainerRecord | None], N
 class Inventory:
     """Maps full ids to records. `generation` changes with every change of a sandbox or container.
 
-    `known` is set once an engine has told all that it holds; until then nothing may be concluded from what is here.
+    `known` is set once all engines have told what they hold; until then nothing may be concluded from what is here.
+    `withheld` are sandboxes that are shown as NOTREADY although they run: their `pid` is not 0. `tombstones` are
+    sandboxes and containers that no engine has any more.
     """
 
     def __init__(self) -> None:
         self.known = False
         self.generation = 0
-        self.images_generation = 0
         self.sandboxes: dict[str, SandboxRecord] = {}
         self.containers: dict[str, ContainerRecord] = {}
-        self.images: dict[str, ImageRecord] = {}
+        self.image_list = ImageList()
+        self.withheld: set[str] = set()
+        self.tombstones: set[str] = set()
         #: Containers that a call is starting: it puts them itself, with the times that the engine keeps.
         self.starting: set[str] = set()
         self.on_sandbox: list[SandboxListener] = []
@@ -45,9 +48,19 @@ class Inventory:
     # --- reading
 
     def require_known(self) -> None:
-        """Raise Unavailable until an engine has been read once: an empty list would say that pods are gone (LSB-09)."""
+        """Raise Unavailable until all engines have been read once: a list would say that pods are gone (LSB-09)."""
         if not self.known:
-            raise Unavailable("the engine has not been reached since this service started, so what it holds is unknown")
+            raise Unavailable("an engine has not been reached since this service started, so what it holds is unknown")
+
+    @property
+    def images(self) -> Mapping[str, ImageRecord]:
+        """All engines' images by the ids that are shown."""
+        return self.image_list.merged
+
+    @property
+    def images_generation(self) -> int:
+        """Changes with every change of an image."""
+        return self.image_list.generation
 
     def sandbox(self, sandbox_id: str) -> SandboxRecord:
         """Return the sandbox with this id or unambiguous prefix of one."""
@@ -113,15 +126,18 @@ class Inventory:
     def find_image(self, image: str) -> ImageRecord | None:
         """Return the image that an id, a prefix of one, or a reference names; InvalidArgument if it can be none."""
         self.require_known()
-        return find_image(self.images, image)
+        return self.image_list.find(image)
 
     # --- changing
 
     def put_sandbox(self, record: SandboxRecord) -> SandboxRecord:
-        """Put a record; a sandbox that was NOTREADY stays so."""
+        """Put a record; a sandbox that was NOTREADY stays so, and so does one that is withheld."""
         old = self.sandboxes.get(record.id)
-        if old is not None and old.state is SandboxState.NOTREADY and record.state is SandboxState.READY:
-            record = replace(record, state=SandboxState.NOTREADY, pid=0)
+        if record.state is SandboxState.READY:
+            if record.id in self.withheld:
+                record = replace(record, state=SandboxState.NOTREADY)
+            elif old is not None and old.state is SandboxState.NOTREADY:
+                record = replace(record, state=SandboxState.NOTREADY, pid=0)
         if record == old:
             return record
         self.sandboxes[record.id] = record
@@ -130,8 +146,17 @@ class Inventory:
             listener(old, record)
         return record
 
+    def show_again(self, record: SandboxRecord) -> None:
+        """Put a sandbox that was withheld as it really is."""
+        self.withheld.discard(record.id)
+        self.sandboxes.pop(record.id, None)
+        self.put_sandbox(record)
+
     def put_container(self, record: ContainerRecord) -> ContainerRecord:
         """Put a record; a state that may not follow the present one is not taken over."""
+        shown = self.image_list.shown_id(record.image_id)
+        if shown != record.image_id:
+            record = replace(record, image_id=shown)
         old = self.containers.get(record.id)
         if old is not None and record.state is not old.state and record.state not in TRANSITIONS[old.state]:
             return old
@@ -148,6 +173,8 @@ class Inventory:
 
     def drop_sandbox(self, sandbox_id: str) -> None:
         """Forget a sandbox."""
+        self.withheld.discard(sandbox_id)
+        self.tombstones.discard(sandbox_id)
         old = self.sandboxes.pop(sandbox_id, None)
         if old is not None:
             self._touch(sandbox_id)
@@ -156,6 +183,7 @@ class Inventory:
 
     def drop_container(self, container_id: str) -> None:
         """Forget a container."""
+        self.tombstones.discard(container_id)
         old = self.containers.pop(container_id, None)
         if old is None:
             return
@@ -167,28 +195,6 @@ class Inventory:
         for listener in self.on_container:
             listener(old, None)
         self._wake(container_id)
-
-    def put_images(self, images: Iterable[ImageRecord]) -> None:
-        """Replace all images."""
-        fresh = {record.id: record for record in images}
-        if fresh != self.images:
-            self.images = fresh
-            self.images_generation += 1
-
-    def put_image(self, record: ImageRecord) -> None:
-        """Put one image, and take its tags away from the others (IMG-32)."""
-        tags = set(record.repo_tags)
-        for other in list(self.images.values()):
-            if other.id != record.id and tags.intersection(other.repo_tags):
-                kept = tuple(tag for tag in other.repo_tags if tag not in tags)
-                self.images[other.id] = replace(other, repo_tags=kept)
-        self.images[record.id] = record
-        self.images_generation += 1
-
-    def drop_image(self, image_id: str) -> None:
-        """Forget an image."""
-        if self.images.pop(image_id, None) is not None:
-            self.images_generation += 1
 
     def mark_exited(
         self, container_id: str, exit_code: int, at_ns: int, *, oom_killed: bool = False, started_at_ns: int = 0

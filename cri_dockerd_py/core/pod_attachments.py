@@ -7,7 +7,9 @@ from collections.abc import Collection, Mapping
 
 from cri_dockerd_py.errors import CriError
 from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxSpec
+from cri_dockerd_py.model.security import NamespaceMode
 from cri_dockerd_py.network.netns import NetnsDir
+from cri_dockerd_py.network.netns_owner import OwnerMappings
 from cri_dockerd_py.network.pod_network import PodNetwork, attachments_of
 from cri_dockerd_py.network.pod_request import PodNetworkRequest
 from cri_dockerd_py.store.records import Attachment, Records
@@ -33,15 +35,26 @@ class PodAttachments:
         """Every attachment on record, by sandbox id."""
         return self._held
 
-    async def attach(self, sandbox_id: str, spec: SandboxSpec, pid: int) -> tuple[tuple[str, ...], str]:
-        """Pin the namespace of process `pid` and run CNI ADD; return the pod's addresses and the namespace's path."""
-        netns_path = str(self._netns.path_of(sandbox_id))
-        attachment = Attachment(sandbox_id, netns_path, spec)
-        await self._records.attach(attachment)
-        self._held[sandbox_id] = attachment
-        await self._netns.pin(sandbox_id, pid)
-        status = await self._network.setup(_request(sandbox_id, spec, netns_path))
-        return status.ips, netns_path
+    def plan(self, sandbox_id: str, spec: SandboxSpec, engine: str) -> Attachment:
+        """Return what goes on record before anything is made; `hold` it once it is there."""
+        return Attachment(sandbox_id, str(self._netns.path_of(sandbox_id)), spec, engine)
+
+    def hold(self, attachment: Attachment) -> None:
+        """Take note of an attachment that is on record: from now on `release` frees all that it may hold."""
+        self._held[attachment.sandbox_id] = attachment
+
+    async def make(self, attachment: Attachment) -> None:
+        """Make the pod's namespace, owned by a new user namespace where the pod has one, and pin it."""
+        await self._netns.create(attachment.sandbox_id, _owner(attachment.spec))
+
+    async def pin(self, attachment: Attachment, pid: int) -> None:
+        """Pin the namespace that process `pid` is in."""
+        await self._netns.pin(attachment.sandbox_id, pid)
+
+    async def add(self, attachment: Attachment) -> tuple[str, ...]:
+        """Run CNI ADD on the pinned namespace; return the pod's addresses."""
+        request = _request(attachment.sandbox_id, attachment.spec, attachment.netns_path)
+        return (await self._network.setup(request)).ips
 
     def is_held(self, sandbox_id: str) -> bool:
         """Whether the sandbox may hold an address."""
@@ -89,6 +102,13 @@ class PodAttachments:
         if attachment is not None:
             return attachment.netns_path
         return f"/proc/{record.pid}/ns/net" if record and record.pid else None
+
+
+def _owner(spec: SandboxSpec) -> OwnerMappings | None:
+    wanted = spec.security.namespaces.userns
+    if wanted is None or wanted.mode is not NamespaceMode.POD:
+        return None
+    return OwnerMappings(wanted.uids, wanted.gids)
 
 
 def _request(sandbox_id: str, spec: SandboxSpec | None, netns_path: str | None) -> PodNetworkRequest:

@@ -1,4 +1,4 @@
-"""Brings memory, the database and the engine together: at start, after every gap, and every few minutes.
+"""Brings memory, the database and one engine together: at start, after every gap, and every few minutes.
 
 What was begun and not finished is taken back; what the engine holds is listed; what it lost is kept as NOTREADY until
 kubelet removes it, so that its network is released (LSB-09, NET-13).
@@ -10,15 +10,18 @@ import asyncio
 import logging
 from dataclasses import replace
 
-from cri_dockerd_py.backends.base import Engine, EngineSnapshot
+from cri_dockerd_py.backends.base import EngineSnapshot
+from cri_dockerd_py.core.engines import Engines, Side
 from cri_dockerd_py.core.identities import Identities
+from cri_dockerd_py.core.images import Images
 from cri_dockerd_py.core.inventory import Inventory
-from cri_dockerd_py.core.node_status import NodeStatus
 from cri_dockerd_py.core.pod_attachments import PodAttachments
 from cri_dockerd_py.core.stored_container import completed
+from cri_dockerd_py.core.tombstones import Tombstones
 from cri_dockerd_py.errors import CriError
 from cri_dockerd_py.model.container import ContainerRecord
 from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxState
+from cri_dockerd_py.store.kept import KeptRecords
 from cri_dockerd_py.store.records import (
     Intent,
     IntentKind,
@@ -35,49 +38,84 @@ _STEP_WITHIN_S = 60.0
 
 
 class Recovery:
-    """Reconciles; safe to repeat at any time, one at a time."""
+    """Reconciles one engine; safe to repeat at any time, one at a time. Other engines' objects are left alone."""
 
     def __init__(
         self,
-        engine: Engine,
+        side: Side,
+        engines: Engines,
         inventory: Inventory,
         identities: Identities,
+        images: Images,
         attachments: PodAttachments,
         records: Records,
-        status: NodeStatus,
+        kept: KeptRecords,
+        tombstones: Tombstones,
     ) -> None:
-        self._engine = engine
+        self._side = side
+        self._engine = side.engine
+        self._engines = engines
         self._inventory = inventory
         self._identities = identities
+        self._images = images
         self._attachments = attachments
         self._records = records
-        self._status = status
+        self._kept = kept
+        self._tombstones = tombstones
+        self._remembered_at = -1
 
     async def resync(self) -> int:
         """Read the engine's whole state and put what differs from memory; return the number of unnoticed changes."""
-        generation = self._inventory.generation
+        generation = self._side.reading_since = self._inventory.generation
+        try:
+            return await self._resync(generation)
+        finally:
+            self._side.reading_since = None
+
+    async def _resync(self, generation: int) -> int:
         stored = await self._records.load()
         await self._take_back_unfinished(stored)
         snapshot = await self._engine.events.snapshot()
-        self._status.info = snapshot.info
+        self._side.info = snapshot.info
         before = self._inventory.generation
+        self._inventory.image_list.put_all(self._side.name, snapshot.images)
+        await self._images.settle_ids()
         self._put_sandboxes(snapshot, stored, generation)
         self._put_containers(snapshot, stored, generation)
-        self._inventory.put_images(snapshot.images)
-        drift = self._inventory.generation - before if self._inventory.known else 0
-        self._inventory.known = True
-        self._inventory.forget_changes(generation)
-        await self._forget_lost_containers(snapshot, stored, generation)
+        drift = self._inventory.generation - before if self._side.known else 0
+        self._side.known, self._side.assumed = True, False
+        self._inventory.known = self._engines.all_known
+        self._inventory.forget_changes(self._engines.read_since(generation))
+        await self._forget_lost_containers(snapshot, stored)
         await self._release_orphans()
+        await self._tombstones.finish(self._side, snapshot)
+        await self.remember()
         return drift
+
+    async def remember(self) -> None:
+        """Put on record what this engine has, for a start without it; only a node with several engines needs that."""
+        if len(self._engines.names) == 1 or not self._side.known:
+            return
+        generation = self._inventory.generation
+        if generation == self._remembered_at:
+            return
+        sandboxes = [one for one in self._inventory.sandboxes.values() if self._is_live(one)]
+        containers = [one for one in self._inventory.containers.values() if self._is_live(one)]
+        await self._kept.remember(self._side.name, sandboxes, containers)
+        self._remembered_at = generation
+
+    def _is_live(self, record: SandboxRecord | ContainerRecord) -> bool:
+        """Whether the record is this engine's to tell of."""
+        return record.engine == self._side.name and record.id not in self._inventory.tombstones
 
     # --- what was begun
 
     async def clear_leftovers(self) -> None:
         """Try again to undo what could not be undone when it failed (RUN-06)."""
         await self._take_back_unfinished(await self._records.load())
-        left = await self._records.load()
-        self._records.leftovers = any(not self._in_making(intent) for intent in left.intents)
+        left = (await self._records.load()).intents
+        if all(intent.engine != self._side.name or self._in_making(intent) for intent in left):
+            self._records.leftovers.discard(self._side.name)
 
     def _in_making(self, intent: Intent) -> bool:
         """Whether a call under way has this intent."""
@@ -88,6 +126,8 @@ class Recovery:
 
     async def _take_back_unfinished(self, stored: Stored) -> None:
         for intent in stored.intents:
+            if intent.engine != self._side.name:
+                continue
             try:
                 async with asyncio.timeout(_STEP_WITHIN_S):
                     await self._take_back(intent, stored)
@@ -116,18 +156,20 @@ class Recovery:
     # --- sandboxes
 
     def _put_sandboxes(self, snapshot: EngineSnapshot, stored: Stored, generation: int) -> None:
-        seen = {record.id: record for record in snapshot.sandboxes}
-        for sandbox_id in list(self._inventory.sandboxes.keys() - seen.keys() - stored.sandboxes.keys()):
-            if not self._inventory.changed_since(sandbox_id, generation):
-                self._inventory.drop_sandbox(sandbox_id)
+        seen = {record.id for record in snapshot.sandboxes}
+        rows = {one.id: one for one in stored.sandboxes.values() if one.engine == self._side.name}
+        for record in list(self._inventory.sandboxes.values()):
+            known = record.id in seen or record.id in rows
+            if self._is_live(record) and not known and not self._inventory.changed_since(record.id, generation):
+                self._inventory.drop_sandbox(record.id)
         for record in snapshot.sandboxes:
-            self._put_sandbox(self.completed_sandbox(record, stored.sandboxes.get(record.id)), generation)
-        for sandbox_id, lost in stored.sandboxes.items():
-            if sandbox_id not in seen and not self._inventory.changed_since(sandbox_id, generation):
-                self._put_sandbox(_as_record(lost), generation)
+            self._put_sandbox(self.completed_sandbox(record, rows.get(record.id)), generation)
+        for row in rows.values():
+            if row.id not in seen:
+                self._put_sandbox(_as_record(row), generation)
 
     def _put_sandbox(self, record: SandboxRecord, generation: int) -> None:
-        if self._inventory.changed_since(record.id, generation):
+        if record.id in self._inventory.tombstones or self._inventory.changed_since(record.id, generation):
             return
         if self._identities.sandbox_in_making(record.spec.metadata):
             return
@@ -149,11 +191,12 @@ class Recovery:
 
     def _put_containers(self, snapshot: EngineSnapshot, stored: Stored, generation: int) -> None:
         seen = {record.id for record in snapshot.containers}
-        for container_id in list(self._inventory.containers.keys() - seen):
-            if not self._inventory.changed_since(container_id, generation):
-                self._inventory.drop_container(container_id)
+        for known in list(self._inventory.containers.values()):
+            lost = self._is_live(known) and known.id not in seen
+            if lost and not self._inventory.changed_since(known.id, generation):
+                self._inventory.drop_container(known.id)
         for record in snapshot.containers:
-            if self._inventory.changed_since(record.id, generation):
+            if record.id in self._inventory.tombstones or self._inventory.changed_since(record.id, generation):
                 continue
             if self._identities.container_in_making(record.sandbox_id, record.spec.metadata):
                 continue
@@ -162,13 +205,14 @@ class Recovery:
     def completed_container(self, record: ContainerRecord, row: StoredContainer | None) -> ContainerRecord:
         """Return the engine's record with what only we know of it; what is in memory and still so stays as it is."""
         known = self._inventory.containers.get(record.id)
-        if known is not None and known.state is record.state:
+        if known is not None and known.state is record.state and not self._side.assumed:
             return known
         return record if row is None else completed(record, row)
 
-    async def _forget_lost_containers(self, snapshot: EngineSnapshot, stored: Stored, generation: int) -> None:
+    async def _forget_lost_containers(self, snapshot: EngineSnapshot, stored: Stored) -> None:
         present = {record.id for record in snapshot.containers} | self._inventory.containers.keys()
-        lost = [container_id for container_id in stored.containers if container_id not in present]
+        rows = stored.containers.values()
+        lost = [row.id for row in rows if row.engine == self._side.name and row.id not in present]
         if lost:
             await self._records.forget_containers(lost)
 
@@ -176,10 +220,11 @@ class Recovery:
 
     async def _release_orphans(self) -> None:
         """Release the network of sandboxes that nobody will stop any more, because they are listed nowhere."""
-        await self._attachments.sweep(self._inventory.sandboxes)
+        if self._inventory.known:
+            await self._attachments.sweep(self._inventory.sandboxes)
         for sandbox_id in list(self._attachments.held):
             attachment = self._attachments.held.get(sandbox_id)
-            if attachment is None or sandbox_id in self._inventory.sandboxes:
+            if attachment is None or attachment.engine != self._side.name or sandbox_id in self._inventory.sandboxes:
                 continue
             if self._identities.sandbox_in_making(attachment.spec.metadata):
                 continue

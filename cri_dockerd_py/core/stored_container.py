@@ -27,6 +27,7 @@ def stored(record: ContainerRecord) -> StoredContainer:
         exit_code=record.exit_code,
         reason=record.reason,
         message=record.message,
+        log_path=record.log_path,
     )
 
 
@@ -55,4 +56,32 @@ def completed(record: ContainerRecord, row: StoredContainer) -> ContainerRecord:
         exit_code=row.exit_code,
         reason=row.reason,
         message=row.message,
+    )
+
+
+def as_record(row: StoredContainer) -> ContainerRecord:
+    """Return what a row alone tells of a container: one that was started and has not ended is taken to run."""
+    if row.finished_at_ns:
+        state = ContainerState.EXITED
+    else:
+        state = ContainerState.RUNNING if row.started_at_ns else ContainerState.CREATED
+    return ContainerRecord(
+        id=row.id,
+        sandbox_id=row.sandbox_id,
+        spec=row.spec,
+        state=state,
+        created_at_ns=row.created_at_ns,
+        engine=row.engine,
+        image_id=row.image_id,
+        image_ref=row.image_ref,
+        image_name=row.image_name,
+        log_path=row.log_path,
+        started_at_ns=row.started_at_ns,
+        finished_at_ns=row.finished_at_ns,
+        exit_code=row.exit_code,
+        reason=row.reason,
+        message=row.message,
+        stop_signal=row.stop_signal,
+        user=row.user,
+        resources=row.resources,
     )

@@ -8,6 +8,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from cri_dockerd_py import __version__
 from cri_dockerd_py.cgroups.detect import detect, reader_for
@@ -16,13 +17,12 @@ from cri_dockerd_py.core.node import Node
 from cri_dockerd_py.core.sessions import Sessions
 from cri_dockerd_py.core.stats import Stats
 from cri_dockerd_py.cri.server import CriServer
-from cri_dockerd_py.daemon.docker_engine import DockerSide
 from cri_dockerd_py.daemon.instance import instance_name, sole_use
 from cri_dockerd_py.daemon.log_setup import set_up_logs
 from cri_dockerd_py.daemon.metrics_wiring import MetricsWiring
 from cri_dockerd_py.daemon.service_manager import ServiceManager
 from cri_dockerd_py.daemon.session_server import session_server
-from cri_dockerd_py.errors import Unimplemented
+from cri_dockerd_py.daemon.sides import EngineSide, build_side, chosen_engines
 from cri_dockerd_py.metrics.endpoint import MetricsEndpoint
 from cri_dockerd_py.metrics.loop_lag import watch_loop
 from cri_dockerd_py.metrics.registry import ServiceMetrics
@@ -39,8 +39,6 @@ _FIRST_CONTACT_S = 10.0
 
 def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
-    if settings.backend == "containerd":
-        raise Unimplemented("this version serves pods of Docker Engine only; set the backend to docker or auto")
     set_up_logs(settings.log_level, settings.log_format)
     asyncio.run(_serve(settings))
     return 0
@@ -69,24 +67,22 @@ async def _running(settings: Settings, manager: ServiceManager) -> AsyncIterator
     async with AsyncExitStack() as stack:
         stack.enter_context(sole_use(settings.root_dir))
         metrics = ServiceMetrics(__version__)
-        wiring = MetricsWiring(metrics, "docker")
-        docker = DockerSide(settings, manager, wiring.engine_call)
-        stack.push_async_callback(docker.close)
-        await docker.start()
+        wiring = MetricsWiring(metrics)
 
         database = Database(settings.root_dir / "state.db")
         await database.open()
         stack.push_async_callback(database.close)
+        sides = await _sides(settings, manager, wiring, database, stack)
 
         netns = NetnsDir(instance_name(settings.root_dir))
         network = _network(settings, netns, wiring)
         await network.start()
-        core = Core(docker.engine, network, netns, Records(database), _core_settings(settings, wiring))
+        core = Core([side.engine for side in sides], network, netns, database, _core_settings(settings, wiring))
         await core.restore()
         stack.push_async_callback(core.close)
-        wiring.join(core, docker.log_counters)
+        wiring.join(core, [side.log_counters for side in sides if side.log_counters is not None])
 
-        stats = Stats(core.inventory, reader_for(detect()), lambda _engine: _layers_root(core))
+        stats = Stats(core.inventory, reader_for(detect()), partial(_layers_root, core))
         stats.start()
         stack.callback(stats.close)
 
@@ -106,11 +102,23 @@ async def _running(settings: Settings, manager: ServiceManager) -> AsyncIterator
         yield
 
 
+async def _sides(
+    settings: Settings, manager: ServiceManager, wiring: MetricsWiring, database: Database, stack: AsyncExitStack
+) -> list[EngineSide]:
+    """Start the engines' sides; each is closed with the stack."""
+    names = chosen_engines(settings, await Records(database).engines())
+    sides = [build_side(name, settings, manager, partial(wiring.engine_call, name)) for name in names]
+    for side in sides:
+        stack.push_async_callback(side.close)
+        await side.start()
+    return sides
+
+
 @asynccontextmanager
 async def _background(
     settings: Settings, core: Core, network: PodNetwork, manager: ServiceManager, metrics: ServiceMetrics
 ) -> AsyncIterator[None]:
-    """Follow the engine and the network; the first look at the engine is waited for, but not for ever."""
+    """Follow the engines and the network; the first look at the engines is waited for, but not for ever."""
     async with asyncio.TaskGroup() as group:
         jobs = [
             group.create_task(network.run(), name="network"),
@@ -119,8 +127,7 @@ async def _background(
             *core.run_in(group),
         ]
         try:
-            if not await core.health.wait_ready(_FIRST_CONTACT_S):
-                _LOG.warning("serving without %s: %s", core.health.engine_name, core.health.reason)
+            await core.first_contact(_FIRST_CONTACT_S)
             yield
         finally:
             for job in jobs:
@@ -131,7 +138,7 @@ async def _background(
 async def _endpoints(settings: Settings, node: Node, metrics: ServiceMetrics, core: Core) -> AsyncIterator[None]:
     """Serve CRI, and metrics where wanted."""
     server = CriServer(settings.container_runtime_endpoint, node, metrics.rpcs.series)
-    page = MetricsEndpoint(metrics.page, lambda: "" if core.health.ready else core.health.reason)
+    page = MetricsEndpoint(metrics.page, lambda: _problem(core))
     try:
         if settings.metrics_bind_addr:
             await page.start(settings.metrics_bind_addr)
@@ -162,9 +169,16 @@ def _core_settings(settings: Settings, wiring: MetricsWiring) -> CoreSettings:
         resync_interval_s=settings.resync_interval,
         cni_gc=settings.cni_gc,
         effective=lambda: {**settings.plain(), "stateDir": str(settings.state_dir)},
-        observers=wiring.core_observers(),
+        observers=wiring.core_observers,
     )
 
 
-def _layers_root(core: Core) -> str:
-    return core.status.info.root_dir if core.status.info else ""
+def _layers_root(core: Core, engine: str) -> str:
+    info = next((side.info for side in core.engines if side.name == engine), None)
+    return info.root_dir if info else ""
+
+
+def _problem(core: Core) -> str:
+    """Return why no pod can be made, empty when one can."""
+    health = core.engines.default.health
+    return "" if health.ready else f"{health.engine_name}: {health.reason}"

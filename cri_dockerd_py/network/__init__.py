@@ -11,7 +11,7 @@ Behind it, from pure to effectful:
 - `cni_exec`, `cni_versions`, `cni_chain`: one plugin process, what it supports, and a list of them in order;
 - `cni_attach`: the steps of attaching and detaching a pod, with the record before and after;
 - `cni_conf_dir`: which configuration is in force, followed without watching;
-- `netns`, `netns_inspect`, `syscalls`: pinned namespaces, and reading inside them;
+- `netns`, `netns_owner`, `netns_inspect`, `syscalls`: pinned namespaces, and reading inside them;
 - `locks`, `slots`, `settle`: one operation at a time on a pod, also across a crash of this process, and not too many.
 
 The order that keeps a node clean: the namespace is pinned before ADD, and the cache file that DEL needs is

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from cri_dockerd_py.errors import AlreadyExists, Internal, InvalidArgument, NotFound
 from cri_dockerd_py.network import syscalls
+from cri_dockerd_py.network.netns_owner import OwnerMappings, new_owned_netns
 from cri_dockerd_py.network.settle import settle
 
 T = TypeVar("T")
@@ -65,9 +66,11 @@ class NetnsDir:
             return []
         return sorted(name.removeprefix(self._prefix) for name in found if name.startswith(self._prefix))
 
-    async def create(self, name: str) -> Path:
-        """Make a new namespace with its loopback up, and pin it."""
-        return await self._pin(name, _bind_new)
+    async def create(self, name: str, owner: OwnerMappings | None = None) -> Path:
+        """Make a new namespace with its loopback up, and pin it; `owner` puts it into a new user namespace."""
+        if owner is None:
+            return await self._pin(name, _bind_new)
+        return await self._pin(name, lambda target: _bind_owned(owner, target))
 
     async def pin(self, name: str, pid: int) -> Path:
         """Pin the namespace that process `pid` is in, and set its loopback up."""
@@ -160,6 +163,11 @@ def _bind_new(target: str) -> None:
     syscalls.unshare(syscalls.CLONE_NEWNET)
     _set_loopback_up()
     syscalls.mount(_THIS_THREAD, target, syscalls.MS_BIND)
+
+
+def _bind_owned(owner: OwnerMappings, target: str) -> None:
+    with new_owned_netns(owner) as source:
+        _bind_process(source, target)
 
 
 def _bind_process(source: str, target: str) -> None:

@@ -54,8 +54,10 @@ class Settings:
     container_runtime_endpoint: ListenEndpoint = _setting(
         "unix:///run/cri-dockerd-py.sock", "where to serve CRI: unix:///path, or fd:// for systemd's socket"
     )
-    backend: Literal["docker", "containerd", "auto"] = _setting(
-        "auto", "the engine for pods; auto: docker where it answers at the start, else containerd"
+    backend: Literal["docker", "containerd", "both", "auto"] = _setting(
+        "auto",
+        "the engines for pods; auto is every one that answers at start or has pods of this node. Of two, the default "
+        "for new pods is chosen at run time, and is docker at first",
     )
     docker_endpoint: DockerEndpoint = _setting(
         "unix:///var/run/docker.sock", "Docker Engine's socket; empty: DOCKER_HOST, or the default"

@@ -29,6 +29,27 @@ _MIGRATIONS = (
         id TEXT PRIMARY KEY, sandbox_id TEXT NOT NULL, engine TEXT NOT NULL, record TEXT NOT NULL);
     CREATE TABLE attachments (sandbox_id TEXT PRIMARY KEY, netns_path TEXT NOT NULL, request TEXT NOT NULL);
     """,
+    # Several engines: who owns what was begun and what is attached, choices, and records that outlive their engine.
+    """
+    ALTER TABLE intents ADD COLUMN engine TEXT NOT NULL DEFAULT 'docker';
+    ALTER TABLE attachments ADD COLUMN engine TEXT NOT NULL DEFAULT 'docker';
+    CREATE TABLE choices (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+    CREATE TABLE pins (pod_uid TEXT PRIMARY KEY, engine TEXT NOT NULL);
+    CREATE TABLE withheld (sandbox_id TEXT PRIMARY KEY);
+    CREATE TABLE kept_sandboxes (
+        id TEXT PRIMARY KEY, engine TEXT NOT NULL, tombstone INTEGER NOT NULL, record TEXT NOT NULL);
+    CREATE TABLE kept_containers (
+        id TEXT PRIMARY KEY, sandbox_id TEXT NOT NULL, engine TEXT NOT NULL, tombstone INTEGER NOT NULL,
+        record TEXT NOT NULL);
+    CREATE TABLE image_aliases (alias TEXT PRIMARY KEY, id TEXT NOT NULL);
+    """,
+    # The journal of migrations; rows have versions of their own.
+    """
+    CREATE TABLE migrations (id INTEGER PRIMARY KEY, version INTEGER NOT NULL, record TEXT NOT NULL);
+    CREATE TABLE moves (
+        migration_id INTEGER NOT NULL, place INTEGER NOT NULL, pod_uid TEXT NOT NULL, version INTEGER NOT NULL,
+        record TEXT NOT NULL, PRIMARY KEY (migration_id, pod_uid));
+    """,
 )
 
 

@@ -24,12 +24,13 @@ class IntentKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """Something that was begun. `object_id` is empty until the engine has given one."""
+    """Something that was begun on an engine. `object_id` is empty until it is known."""
 
     id: int
     kind: IntentKind
     object_id: str
     payload: str
+    engine: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class StoredContainer:
     exit_code: int = 0
     reason: str = ""
     message: str = ""
+    log_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Attachment:
     sandbox_id: str
     netns_path: str
     spec: SandboxSpec
+    engine: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,17 @@ class Stored:
 
 
 Value = TypeVar("Value")
+_ENGINES = """
+    SELECT engine FROM sandboxes UNION SELECT engine FROM containers UNION SELECT engine FROM intents
+    UNION SELECT engine FROM attachments UNION SELECT engine FROM kept_sandboxes WHERE NOT tombstone
+"""
+_TABLES_OF_A_SANDBOX = (
+    ("sandboxes", "id"),
+    ("containers", "sandbox_id"),
+    ("kept_sandboxes", "id"),
+    ("kept_containers", "sandbox_id"),
+    ("withheld", "sandbox_id"),
+)
 
 
 def without_secrets(spec: ContainerSpec) -> ContainerSpec:
@@ -104,28 +118,34 @@ class Records:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        #: Set when something could not be undone: its intent is still on record, and somebody has to try again.
-        self.leftovers = False
+        #: Engines on which something could not be undone: its intent is still on record, and is to be tried again.
+        self.leftovers: set[str] = set()
 
     async def load(self) -> Stored:
         """Read everything; a row that cannot be read is left out, as the engine's own object is still there."""
         return await self._database.run(_load)
 
-    async def begin_run_sandbox(self, spec: SandboxSpec) -> int:
-        """Record that a sandbox is about to be made."""
-        return await self._begin(IntentKind.RUN_SANDBOX, dataclass_json.dumps(spec))
+    async def engines(self) -> frozenset[str]:
+        """Return the engines that have, or may have, something of ours; tombstones do not count."""
+        return await self._database.run(lambda db: frozenset(row[0] for row in db.execute(_ENGINES)))
 
-    async def begin_create_container(self, sandbox_id: str, spec: ContainerSpec) -> int:
-        """Record that a container is about to be made."""
-        intent = CreateIntent(sandbox_id, without_secrets(spec))
-        return await self._begin(IntentKind.CREATE_CONTAINER, dataclass_json.dumps(intent))
+    async def begin_run_sandbox(
+        self, spec: SandboxSpec, engine: str, sandbox_id: str = "", attachment: Attachment | None = None
+    ) -> int:
+        """Record that a sandbox is about to be made, with its id and network if those are chosen beforehand."""
+        payload = dataclass_json.dumps(spec)
 
-    async def _begin(self, kind: IntentKind, payload: str) -> int:
         def insert(db: sqlite3.Connection) -> int:
-            row = db.execute("INSERT INTO intents (kind, payload) VALUES (?, ?)", (kind.value, payload))
-            return int(row.lastrowid or 0)
+            if attachment is not None:
+                _put_attachment(db, attachment, payload)
+            return _begin(db, IntentKind.RUN_SANDBOX, sandbox_id, payload, engine)
 
         return await self._database.run(insert)
+
+    async def begin_create_container(self, sandbox_id: str, spec: ContainerSpec, engine: str) -> int:
+        """Record that a container is about to be made."""
+        payload = dataclass_json.dumps(CreateIntent(sandbox_id, without_secrets(spec)))
+        return await self._database.run(lambda db: _begin(db, IntentKind.CREATE_CONTAINER, "", payload, engine))
 
     async def note_object(self, intent_id: int, object_id: str) -> None:
         """Record the id that the engine gave to what the intent makes."""
@@ -140,11 +160,16 @@ class Records:
         """Forget an intent: it is done, or undone."""
         await self._execute("DELETE FROM intents WHERE id=?", (intent_id,))
 
-    async def attach(self, attachment: Attachment) -> None:
-        """Record that the sandbox may hold an address from now on."""
+    async def attach(self, attachment: Attachment, intent_id: int | None = None) -> None:
+        """Record that the sandbox may hold an address from now on, and the id that an intent's sandbox got."""
         request = dataclass_json.dumps(attachment.spec)
-        row = (attachment.sandbox_id, attachment.netns_path, request)
-        await self._execute("INSERT OR REPLACE INTO attachments VALUES (?, ?, ?)", row)
+
+        def write(db: sqlite3.Connection) -> None:
+            _put_attachment(db, attachment, request)
+            if intent_id is not None:
+                db.execute("UPDATE intents SET object_id=? WHERE id=?", (attachment.sandbox_id, intent_id))
+
+        await self._database.run(write)
 
     async def detach(self, sandbox_id: str) -> None:
         """Record that the sandbox's network is released."""
@@ -184,15 +209,20 @@ class Records:
         """Forget a removed sandbox and its containers."""
 
         def write(db: sqlite3.Connection) -> None:
-            db.execute("DELETE FROM sandboxes WHERE id=?", (sandbox_id,))
-            db.execute("DELETE FROM containers WHERE sandbox_id=?", (sandbox_id,))
+            for table, key in _TABLES_OF_A_SANDBOX:
+                db.execute(f"DELETE FROM {table} WHERE {key}=?", (sandbox_id,))
 
         await self._database.run(write)
 
     async def forget_containers(self, container_ids: Iterable[str]) -> None:
         """Forget removed containers."""
         rows = [(container_id,) for container_id in container_ids]
-        await self._database.run(lambda db: db.executemany("DELETE FROM containers WHERE id=?", rows))
+
+        def write(db: sqlite3.Connection) -> None:
+            for table in ("containers", "kept_containers"):
+                db.executemany(f"DELETE FROM {table} WHERE id=?", rows)
+
+        await self._database.run(write)
 
     async def _execute(self, statement: str, parameters: tuple[object, ...]) -> None:
         await self._database.run(lambda db: db.execute(statement, parameters))
@@ -208,6 +238,17 @@ def read_create_intent(intent: Intent) -> CreateIntent:
     return dataclass_json.loads(CreateIntent, intent.payload)
 
 
+def _begin(db: sqlite3.Connection, kind: IntentKind, object_id: str, payload: str, engine: str) -> int:
+    row = (kind.value, object_id, payload, engine)
+    cursor = db.execute("INSERT INTO intents (kind, object_id, payload, engine) VALUES (?, ?, ?, ?)", row)
+    return int(cursor.lastrowid or 0)
+
+
+def _put_attachment(db: sqlite3.Connection, attachment: Attachment, request: str) -> None:
+    row = (attachment.sandbox_id, attachment.netns_path, request, attachment.engine)
+    db.execute("INSERT OR REPLACE INTO attachments VALUES (?, ?, ?, ?)", row)
+
+
 def _put_container(db: sqlite3.Connection, stored: StoredContainer) -> None:
     row = (stored.id, stored.sandbox_id, stored.engine, dataclass_json.dumps(stored))
     db.execute("INSERT OR REPLACE INTO containers VALUES (?, ?, ?, ?)", row)
@@ -215,8 +256,8 @@ def _put_container(db: sqlite3.Connection, stored: StoredContainer) -> None:
 
 def _load(db: sqlite3.Connection) -> Stored:
     intents = tuple(
-        Intent(row[0], IntentKind(row[1]), row[2], row[3])
-        for row in db.execute("SELECT id, kind, object_id, payload FROM intents ORDER BY id")
+        Intent(row[0], IntentKind(row[1]), row[2], row[3], row[4])
+        for row in db.execute("SELECT id, kind, object_id, payload, engine FROM intents ORDER BY id")
     )
     sandboxes = {}
     for row in db.execute("SELECT id, engine, created_at_ns, spec FROM sandboxes"):
@@ -229,10 +270,10 @@ def _load(db: sqlite3.Connection) -> Stored:
         if container is not None:
             containers[row[0]] = container
     attachments = {}
-    for row in db.execute("SELECT sandbox_id, netns_path, request FROM attachments"):
+    for row in db.execute("SELECT sandbox_id, netns_path, request, engine FROM attachments"):
         spec = _readable(SandboxSpec, row[2])
         if spec is not None:
-            attachments[row[0]] = Attachment(row[0], row[1], spec)
+            attachments[row[0]] = Attachment(row[0], row[1], spec, row[3])
     return Stored(intents, sandboxes, containers, attachments)
 
 

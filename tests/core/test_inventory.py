@@ -131,7 +131,7 @@ async def test_events_are_told_once_and_in_order() -> None:
 
 def test_a_moved_tag_leaves_the_old_image() -> None:
     inventory = known_inventory()
-    inventory.put_image(ImageRecord("sha256:" + "1" * 64, ("docker.io/library/x:1",), (), 10))
-    inventory.put_image(ImageRecord("sha256:" + "2" * 64, ("docker.io/library/x:1",), (), 10))
+    inventory.image_list.put("docker", ImageRecord("sha256:" + "1" * 64, ("docker.io/library/x:1",), (), 10))
+    inventory.image_list.put("docker", ImageRecord("sha256:" + "2" * 64, ("docker.io/library/x:1",), (), 10))
 
     assert inventory.images["sha256:" + "1" * 64].repo_tags == ()

@@ -253,13 +253,13 @@ class Images:
         self.pulls.append((spec, auth, sandbox))
         if (record := self.find(spec.image)) is None:
             record = ImageRecord("sha256:" + new_id(), (), (f"example.org/pulled@sha256:{new_id()}",), 1000)
-            self._inventory.put_image(record)
+            self._inventory.image_list.put("docker", record)
         return record.id
 
     async def remove(self, image: str) -> None:
         await self._gate()
         if (record := self.find(image)) is not None:
-            self._inventory.drop_image(record.id)
+            self._inventory.image_list.drop("docker", record.id)
 
     def find(self, image: str) -> ImageRecord | None:
         return self._inventory.find_image(image)
@@ -386,4 +386,4 @@ class FakeNode:
         self.stats = Stats(self.inventory)
         self.status = NodeStatus()
         tags, digests = ("docker.io/library/busybox:latest",), ("docker.io/library/busybox@sha256:" + "cd" * 32,)
-        self.inventory.put_image(ImageRecord(IMAGE_ID, tags, digests, 1234567, uid=0, pinned=True))
+        self.inventory.image_list.put("docker", ImageRecord(IMAGE_ID, tags, digests, 1234567, uid=0, pinned=True))

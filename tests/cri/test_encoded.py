@@ -78,11 +78,11 @@ class Replies(RuleBasedStateMachine):
 
     @rule(image_id=IMAGE_IDS, tags=st.lists(st.sampled_from(["a:1", "b:1"]), max_size=2))
     def put_image(self, image_id: str, tags: list[str]) -> None:
-        self.inventory.put_image(ImageRecord(image_id, tuple(tags), (), 5))
+        self.inventory.image_list.put("docker", ImageRecord(image_id, tuple(tags), (), 5))
 
     @rule(image_id=IMAGE_IDS)
     def remove_image(self, image_id: str) -> None:
-        self.inventory.drop_image(image_id)
+        self.inventory.image_list.drop("docker", image_id)
 
     @rule()
     def list_everything(self) -> None:

@@ -377,7 +377,7 @@ async def test_image_status(edge: Edge) -> None:
 @pytest.mark.behaviour("IMG-20", "IMG-21", "IMG-24")
 async def test_image_list(edge: Edge) -> None:
     other = ImageRecord("sha256:" + "ef" * 32, ("example.org/x:1",), (), 0, username="www")
-    edge.node.inventory.put_image(other)
+    edge.node.inventory.image_list.put("docker", other)
 
     for name, expected in (("", {IMAGE_ID, other.id}), ("busybox", {IMAGE_ID}), ("nothing", set())):
         given = cri.ImageFilter(image=cri.ImageSpec(image=name))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import socket
 import subprocess
@@ -9,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from cri_dockerd_py.errors import AlreadyExists, InvalidArgument, NotFound
+from cri_dockerd_py.errors import AlreadyExists, Internal, InvalidArgument, NotFound
+from cri_dockerd_py.model.security import IdMapping
 from cri_dockerd_py.network import syscalls
 from cri_dockerd_py.network.netns import NetnsDir, is_netns
 from cri_dockerd_py.network.netns_inspect import read_addresses
+from cri_dockerd_py.network.netns_owner import OwnerMappings
 from tests.processes import wait_until
+
+NS_GET_USERNS = 0xB701
 
 
 def inode(path: str | Path) -> int:
@@ -37,6 +42,33 @@ async def test_a_new_namespace_is_pinned_with_its_loopback_up(netns_dir: NetnsDi
     assert netns_dir.names() == ["pod"]
     shown = subprocess.run(["ip", "-n", path.name, "link", "show", "lo"], capture_output=True, text=True, check=True)
     assert "LOOPBACK,UP" in shown.stdout
+
+
+@pytest.mark.behaviour("NSP-11")
+async def test_a_namespace_of_a_user_namespace(netns_dir: NetnsDir) -> None:
+    mappings = (IdMapping(host_id=200_000, container_id=0, length=65_536),)
+    path = await netns_dir.create("pod", OwnerMappings(mappings, mappings))
+
+    with path.open() as file:
+        owner = fcntl.ioctl(file.fileno(), NS_GET_USERNS)
+    shown = subprocess.run(
+        ["nsenter", f"--user=/proc/self/fd/{owner}", f"--net={path}", "sh", "-c", "cat /proc/self/uid_map; ip -br addr"],
+        pass_fds=[owner],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    os.close(owner)
+    assert shown.stdout.split()[:3] == ["0", "200000", "65536"]
+    assert "127.0.0.1/8" in shown.stdout
+    assert inode(path) != here()
+
+
+async def test_mappings_that_the_kernel_refuses_leave_nothing(netns_dir: NetnsDir) -> None:
+    overlapping = (IdMapping(1000, 0, 10), IdMapping(1005, 5, 10))
+    with pytest.raises(Internal, match="cannot make network namespace"):
+        await netns_dir.create("pod", OwnerMappings(overlapping, overlapping))
+    assert netns_dir.names() == []
 
 
 async def test_no_thread_of_ours_changes_its_namespace(netns_dir: NetnsDir) -> None:

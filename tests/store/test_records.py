@@ -31,10 +31,10 @@ async def test_what_is_written_is_read_back_by_the_next_process(tmp_path: Path) 
     spec = ContainerSpec(
         ContainerMetadata("c", 2), ImageSpec("i"), mounts=(Mount("/a", "/b"),), envs=(("PASSWORD", "\udcff"),)
     )
-    intent_id = await records.begin_run_sandbox(SPEC)
+    intent_id = await records.begin_run_sandbox(SPEC, "docker")
     await records.note_object(intent_id, "abc")
-    await records.attach(Attachment("abc", "/run/netns/x", SPEC))
-    create_id = await records.begin_create_container("abc", spec)
+    await records.attach(Attachment("abc", "/run/netns/x", SPEC, "docker"))
+    create_id = await records.begin_create_container("abc", spec, "docker")
     await database.close()
 
     database, records = await opened(tmp_path)
@@ -50,12 +50,12 @@ async def test_what_is_written_is_read_back_by_the_next_process(tmp_path: Path) 
 
 async def test_finishing_clears_the_intent_in_the_same_step(tmp_path: Path) -> None:
     database, records = await opened(tmp_path)
-    intent_id = await records.begin_run_sandbox(SPEC)
+    intent_id = await records.begin_run_sandbox(SPEC, "docker")
     assert await records.is_open(intent_id)
     await records.finish_sandbox(intent_id, StoredSandbox("abc", "docker", 5, SPEC))
     spec = ContainerSpec(ContainerMetadata("c"), ImageSpec("i"))
     container = StoredContainer("c1", "abc", "docker", spec, Resources(cpu_shares=2), "sha256:1", "r", "n")
-    await records.finish_container(await records.begin_create_container("abc", spec), container)
+    await records.finish_container(await records.begin_create_container("abc", spec, "docker"), container)
 
     stored = await records.load()
     assert not await records.is_open(intent_id)

@@ -1,0 +1,103 @@
+"""Making a sandbox, step by step with undo, on engines that take a network namespace and on those that make one."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from functools import partial
+
+from cri_dockerd_py.backends.base import CreatedSandbox
+from cri_dockerd_py.core.engines import Side
+from cri_dockerd_py.core.pod_attachments import PodAttachments
+from cri_dockerd_py.core.together import both
+from cri_dockerd_py.core.undo import Undo
+from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxSpec, SandboxState
+from cri_dockerd_py.store.records import Attachment, Records, StoredSandbox
+
+_ID_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A sandbox that is on record and does not exist yet; `sandbox_id` is empty where the engine chooses it."""
+
+    side: Side
+    spec: SandboxSpec
+    intent_id: int
+    sandbox_id: str = ""
+    attachment: Attachment | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    created: CreatedSandbox
+    pid: int
+    ips: tuple[str, ...] = ()
+    netns_path: str = ""
+
+
+class SandboxMaking:
+    """`begin` puts a sandbox on record, `make` makes it; what `make` has pushed on `undo` takes everything back."""
+
+    def __init__(self, attachments: PodAttachments, records: Records) -> None:
+        self._attachments = attachments
+        self._records = records
+
+    async def begin(self, side: Side, spec: SandboxSpec) -> Plan:
+        """Record the intent, with all that is known beforehand."""
+        if not side.engine.sandboxes.takes_netns:
+            return Plan(side, spec, await self._records.begin_run_sandbox(spec, side.name))
+        sandbox_id = secrets.token_hex(_ID_BYTES)
+        attachment = None if spec.host_network else self._attachments.plan(sandbox_id, spec, side.name)
+        intent_id = await self._records.begin_run_sandbox(spec, side.name, sandbox_id, attachment)
+        return Plan(side, spec, intent_id, sandbox_id, attachment)
+
+    async def make(self, plan: Plan, undo: Undo) -> SandboxRecord:
+        """Take all steps, the record last."""
+        undo.push("create sandbox", partial(plan.side.engine.sandboxes.discard_unborn, plan.spec))
+        made = await (self._make_around_netns(plan, undo) if plan.sandbox_id else self._make_then_attach(plan, undo))
+        record = SandboxRecord(
+            id=made.created.id,
+            spec=plan.spec,
+            state=SandboxState.READY,
+            created_at_ns=made.created.created_at_ns,
+            engine=plan.side.name,
+            pid=made.pid,
+            ips=made.ips,
+            netns_path=made.netns_path,
+        )
+        undo.push("forget record", partial(self._records.forget_sandbox, record.id))
+        stored = StoredSandbox(record.id, record.engine, record.created_at_ns, record.spec)
+        await self._records.finish_sandbox(plan.intent_id, stored)
+        return record
+
+    async def _make_around_netns(self, plan: Plan, undo: Undo) -> _Made:
+        """The namespace comes first, so the sandbox starts in it beside CNI ADD."""
+        sandboxes, attachment = plan.side.engine.sandboxes, plan.attachment
+        if attachment is not None:
+            undo.push("release network", partial(self._attachments.release, attachment.sandbox_id, None))
+            self._attachments.hold(attachment)
+            await self._attachments.make(attachment)
+        undo.push("remove sandbox", partial(sandboxes.remove, plan.sandbox_id))
+        netns_path = attachment.netns_path if attachment else ""
+        created = await sandboxes.create(plan.spec, netns_path=netns_path, sandbox_id=plan.sandbox_id)
+        if attachment is None:
+            return _Made(created, (await sandboxes.start(created.id, plan.spec)).pid)
+        started, ips = await both(sandboxes.start(created.id, plan.spec), self._attachments.add(attachment))
+        return _Made(created, started.pid, ips, netns_path)
+
+    async def _make_then_attach(self, plan: Plan, undo: Undo) -> _Made:
+        """The namespace is that of the first process, so CNI ADD comes after the start."""
+        sandboxes, spec = plan.side.engine.sandboxes, plan.spec
+        created = await sandboxes.create(spec)
+        undo.push("remove sandbox", partial(sandboxes.remove, created.id))
+        if spec.host_network:
+            await self._records.note_object(plan.intent_id, created.id)
+            return _Made(created, (await sandboxes.start(created.id, spec)).pid)
+        attachment = self._attachments.plan(created.id, spec, plan.side.name)
+        await self._records.attach(attachment, plan.intent_id)
+        undo.push("release network", partial(self._attachments.release, created.id, None))
+        self._attachments.hold(attachment)
+        started = await sandboxes.start(created.id, spec)
+        await self._attachments.pin(attachment, started.pid)
+        return _Made(created, started.pid, await self._attachments.add(attachment), attachment.netns_path)

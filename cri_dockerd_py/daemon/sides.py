@@ -1,0 +1,75 @@
+"""Which engines are served, and what each of them brings along: its client, and who writes its containers' logs."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
+
+from cri_dockerd_py.backends.base import Engine
+from cri_dockerd_py.daemon.docker_engine import DockerSide
+from cri_dockerd_py.daemon.service_manager import ServiceManager
+from cri_dockerd_py.logs.counters import Counters
+from cri_dockerd_py.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+_ANSWER_WITHIN_S = 2.0
+#: (call, seconds, whether it succeeded)
+Observe = Callable[[str, float, bool], None]
+
+
+class EngineSide(Protocol):
+    """One engine with all that lives and dies with this process."""
+
+    @property
+    def engine(self) -> Engine:
+        """The engine behind the engine interface."""
+
+    @property
+    def log_counters(self) -> Counters | None:
+        """What was done to logs, None where the engine writes them itself."""
+
+    async def start(self) -> None:
+        """Go on with running containers' logs, then make contact; an engine that is away is no error."""
+
+    async def close(self) -> None:
+        """Let go of the engine; its containers go on."""
+
+
+Build = Callable[[Settings, ServiceManager, Observe], EngineSide]
+#: In the order of preference for a node's first default engine.
+_BUILDERS: Mapping[str, Build] = {"docker": DockerSide}
+
+
+def chosen_engines(settings: Settings, on_record: Collection[str]) -> tuple[str, ...]:
+    """Return the names of the engines to serve; `on_record` are those that have pods according to the database.
+
+    `auto` takes the engines that answer now and those that have pods; when there is none, Docker is waited for.
+    """
+    if settings.backend == "both":
+        return tuple(_BUILDERS)
+    if settings.backend != "auto":
+        for name in sorted(set(on_record) - {settings.backend}):
+            _LOG.warning("%s has pods of this node and is not served: set the backend to both or auto", name)
+        return (settings.backend,)
+    endpoints = {"docker": settings.docker_endpoint, "containerd": settings.containerd_endpoint}
+    return tuple(name for name in _BUILDERS if name in on_record or _answers(endpoints[name])) or ("docker",)
+
+
+def build_side(name: str, settings: Settings, manager: ServiceManager, observe: Observe) -> EngineSide:
+    """Return an engine's side; nothing is sent before it is started."""
+    return _BUILDERS[name](settings, manager, observe)
+
+
+def _answers(endpoint: str) -> bool:
+    path = endpoint.removeprefix("unix://")
+    if not path.startswith("/"):
+        return True
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_ANSWER_WITHIN_S)
+        try:
+            connection.connect(path)
+        except OSError:
+            return False
+    return True
