@@ -51,10 +51,11 @@ class CriServer:
             "cni-cache-dir": network.cache_dir,
             "cri-dockerd-root-directory": self.directory / "foreign",
             "log-driver-name": self.log_driver,
+            "registry-config-path": self.directory / "certs.d",
             "config": self.directory / "config.toml",
             "log-level": "debug",
         }
-        (self.directory / "config.toml").touch()
+        (self.directory / "config.toml").write_text(engine.service_config)
         command = [str(PROGRAM), "serve", *(f"--{name}={value}" for name, value in options.items()), *flags]
         self.daemon = Daemon(command, self.directory / "serve.log", environment)
 

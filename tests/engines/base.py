@@ -35,6 +35,11 @@ class RealEngine(ABC):
     def service_options(self) -> dict[str, str]:
         """The flags, without dashes, that make the service use this engine."""
 
+    @property
+    def service_config(self) -> str:
+        """What the service's configuration file has to say of this engine."""
+        return ""
+
     # --- life
 
     @abstractmethod

@@ -85,6 +85,11 @@ class ContainerdNode(RealEngine):
             "docker-endpoint": f"unix://{self.directory}/no-docker.sock",
         }
 
+    @property
+    def service_config(self) -> str:
+        """The runtime handler crun, which a Docker Engine has in its own configuration."""
+        return f"[containerd_runtimes.crun.options]\nBinaryName = '{self.crun}'\n"
+
     def ctr(self, *arguments: str, check: bool = True) -> str:
         """Run containerd's own tool and return what it prints."""
         command = [str(self._ctr), "--address", str(self.socket), "--namespace", self.namespace, *arguments]
