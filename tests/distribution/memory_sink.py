@@ -10,7 +10,7 @@ from cri_dockerd_py.model.image_ref import ImageRef
 
 
 class MemorySink(BlobSink):
-    """`blobs` are complete, `parts` wait to be resumed; `writes` wait for `room` while it is not set."""
+    """`blobs` are complete, `parts` wait to be resumed; writes wait for `room`; three writers are a `crowd`."""
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
@@ -18,6 +18,7 @@ class MemorySink(BlobSink):
         self.opened: list[str] = []
         self.open_writers = 0
         self.most_writers = 0
+        self.crowd = asyncio.Event()
         self.room = asyncio.Event()
         self.room.set()
 
@@ -39,6 +40,8 @@ class _Writer(BlobWriter):
         self._ended = False
         sink.open_writers += 1
         sink.most_writers = max(sink.most_writers, sink.open_writers)
+        if sink.open_writers >= 3:
+            sink.crowd.set()
 
     @property
     def offset(self) -> int:
