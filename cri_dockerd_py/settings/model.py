@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cri_dockerd_py.settings.values import (
         AbsolutePath,
         AbsolutePaths,
+        AdminEndpoint,
         BindAddress,
         CommaList,
         ContainerdNamespace,
@@ -83,6 +84,9 @@ class Settings:
         (Path("/etc/containerd/certs.d"), Path("/etc/docker/certs.d")),
         "where certs.d directories with registries' hosts.toml files and certificates are, for pulls to containerd",
     )
+    admin_endpoint: AdminEndpoint = _setting(
+        "", "where `status` and `migrate` reach the service, for root alone; empty: admin/admin.sock in state_dir"
+    )
     root_dir: AbsolutePath = _setting(Path("/var/lib/cri-dockerd-py"), "what must survive a reboot")
     state_dir: AbsolutePath = _setting(Path("/run/cri-dockerd-py"), "what need not survive a reboot")
     cri_dockerd_root_directory: AbsolutePaths = _setting(
@@ -149,6 +153,11 @@ class Settings:
     def engine_call_timeout_seconds(self) -> float:
         """The limit of a short call to the engine."""
         return self.runtime_request_timeout or 119.0
+
+    @property
+    def admin_socket(self) -> Path:
+        """Where the admin socket is."""
+        return Path(self.admin_endpoint.removeprefix("unix://") or self.state_dir / "admin" / "admin.sock")
 
     def plain(self) -> dict[str, object]:
         """Return all settings as what JSON can hold."""

@@ -67,6 +67,11 @@ def check_unix_endpoint(value: str) -> str:
     return f"unix://{path}"
 
 
+def check_unix_endpoint_or_empty(value: str) -> str:
+    """Return a unix endpoint in its full form, or the empty text for the default one."""
+    return check_unix_endpoint(value) if value else value
+
+
 def default_docker_endpoint(value: object) -> object:
     """Return the endpoint to use for an empty one, which means Docker's own variable or its usual socket."""
     return (os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock") if value == "" else value
@@ -118,6 +123,7 @@ AbsolutePath = Annotated[Path, AfterValidator(check_absolute)]
 OptionalPath = Annotated[str, AfterValidator(check_absolute_or_empty)]
 AbsolutePaths = Annotated[tuple[AbsolutePath, ...], NoDecode, BeforeValidator(split_commas)]
 ListenEndpoint = Annotated[str, AfterValidator(check_listen_endpoint)]
+AdminEndpoint = Annotated[str, AfterValidator(check_unix_endpoint_or_empty)]
 UnixEndpoint = Annotated[str, AfterValidator(check_unix_endpoint)]
 DockerEndpoint = Annotated[UnixEndpoint, BeforeValidator(default_docker_endpoint)]
 BindAddress = Annotated[str, AfterValidator(check_bind_address)]

@@ -1,4 +1,4 @@
-"""The command line: argv → settings → one verb. Imports what a verb needs when it runs."""
+"""Verbs and their flags."""
 
 from __future__ import annotations
 
@@ -7,22 +7,15 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cri_dockerd_py import __version__
+from cri_dockerd_py.cli import exits, migrate, setting_flags, status
+from cri_dockerd_py.cli.setting_flags import PROGRAM
 from cri_dockerd_py.errors import CriError, InvalidArgument
 
-if TYPE_CHECKING:
-    from cri_dockerd_py.settings import LoadedSettings
-
-PROGRAM = "cri-dockerd-py"
-EXIT_FAILURE = 1
-EXIT_USAGE = 2
 _VERSION_FLAGS = ("--version", "--buildinfo")
 _HELP_FLAGS = ("-h", "--help")
-_SETTING = "setting:"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     elif words and words[0].startswith("-") and words[0] not in _HELP_FLAGS:
         # cri-dockerd has no verbs: its unit files start with a flag.
         words.insert(0, "serve")
-    parser = _parser(words[0] if words else "")
+    parser = _parser(words)
     arguments = parser.parse_args(words)
     try:
         code = int(arguments.run(arguments))
@@ -41,16 +34,16 @@ def main(argv: Sequence[str]) -> int:
         return code
     except CriError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return EXIT_USAGE if isinstance(error, InvalidArgument) else EXIT_FAILURE
+        return exits.USAGE if isinstance(error, InvalidArgument) else exits.FAILURE
     except KeyboardInterrupt:
-        return 128 + 2
+        return exits.INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; keep the interpreter from complaining when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILURE
+        return exits.FAILURE
 
 
-def _parser(verb: str) -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """Return the parser; only the chosen verb gets its flags, since they cost the import of the settings."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
@@ -72,57 +65,23 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     demo = verbs.add_parser("demo", help="run a pod through the CRI socket, step by step, and remove it", **flags_only)
     demo.add_argument("--keep", action="store_true", help="leave the pod running")
     demo.set_defaults(run=_demo)
+    verb = words[0] if words else ""
+    status.add_verbs(verbs, verb)
+    migrate.add_verbs(verbs, verb)
     verbs.add_parser("version", help="print the version").set_defaults(run=_version)
     chosen = {"serve": serve, "config": show, "demo": demo}.get(verb)
     if chosen is not None:
-        _add_setting_flags(chosen)
+        setting_flags.add_setting_flags(chosen)
     return parser
-
-
-def _add_setting_flags(parser: argparse.ArgumentParser) -> None:
-    from cri_dockerd_py.settings.document import toml_value
-    from cri_dockerd_py.settings.model import Settings
-
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the config file (/etc/cri-dockerd-py/config.toml)")
-    group = parser.add_argument_group(
-        "settings", "Each can also be set in the config file, or as CRI_DOCKERD_PY_… in the environment."
-    )
-    for field in fields(Settings):
-        default = toml_value(field.default).strip('"')
-        extra = {"nargs": "?", "const": "true"} if isinstance(field.default, bool) else {}
-        group.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            dest=f"{_SETTING}{field.name}",
-            default=argparse.SUPPRESS,
-            metavar="VALUE",
-            help=f"{field.metadata['description']} (default: {default or 'empty'})".replace("%", "%%"),
-            **extra,  # type: ignore[arg-type]
-        )
-
-
-def _load(arguments: argparse.Namespace) -> LoadedSettings:
-    from cri_dockerd_py.settings.load import load_settings
-
-    return _warned(load_settings(_setting_flags(arguments), arguments.config))
-
-
-def _setting_flags(arguments: argparse.Namespace) -> dict[str, str]:
-    return {name.removeprefix(_SETTING): text for name, text in vars(arguments).items() if name.startswith(_SETTING)}
-
-
-def _warned(loaded: LoadedSettings) -> LoadedSettings:
-    for warning in loaded.warnings:
-        print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
-    return loaded
 
 
 def _serve(arguments: argparse.Namespace) -> int:
     from cri_dockerd_py.settings.apart import SettingsApart
 
-    loading = SettingsApart(_setting_flags(arguments), arguments.config)
+    loading = SettingsApart(setting_flags.given_settings(arguments), arguments.config)
     from cri_dockerd_py import daemon
 
-    return daemon.serve(_warned(loading.result()).settings)
+    return daemon.serve(setting_flags.warned(loading.result()).settings)
 
 
 def _config_show(arguments: argparse.Namespace) -> int:
@@ -131,7 +90,7 @@ def _config_show(arguments: argparse.Namespace) -> int:
     if arguments.defaults:
         print(document.default_document(), end="")
         return 0
-    loaded = _load(arguments)
+    loaded = setting_flags.load(arguments)
     if arguments.json:
         print(json.dumps(loaded.settings.plain(), indent=2))
     else:
@@ -140,7 +99,7 @@ def _config_show(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    settings = _load(arguments).settings
+    settings = setting_flags.load(arguments).settings
     from cri_dockerd_py import demo
 
     return demo.run(settings, keep=arguments.keep)
