@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Sequence
 
-from cri_dockerd_py.backends.host_mounts import open_in_root
 from cri_dockerd_py.backends.users import UserFiles
 from cri_dockerd_py.errors import InvalidArgument
 
@@ -85,24 +84,6 @@ def _is_opaque(directory_fd: int) -> bool:
 def _read_file(directory_fd: int, name: str) -> str:
     with open(os.open(name, _FILE, dir_fd=directory_fd), "rb") as file:
         return file_text(file.read(LIMIT_BYTES + 1), name)
-
-
-def files_in_root(root: str) -> UserFiles:
-    """Return the files of a mounted root file system, its links resolved within it."""
-    return UserFiles(*[_in_root(root, path) for path in PATHS])
-
-
-def _in_root(root: str, path: str) -> str:
-    try:
-        fd = open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            return ""
-        raise
-    with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return ""
-        return file_text(file.read(LIMIT_BYTES + 1), path)
 
 
 def file_text(content: bytes, path: str) -> str:

@@ -13,6 +13,8 @@ KIND = "io.cri-dockerd-py.kind"
 NAME = "io.cri-dockerd-py.name"
 #: The directory of a container's own layer, where the snapshotter has one.
 LAYER = "io.cri-dockerd-py.layer"
+#: The sandbox that an image was mounted for, on its snapshot.
+SANDBOX_ID = "io.cri-dockerd-py.sandbox-id"
 #: The CRI plugin's, on records that it made or that were handed over to it.
 PLUGIN_KIND = "io.cri-containerd.kind"
 SANDBOX = "sandbox"
@@ -34,16 +36,23 @@ def container_name(container: ContainerMetadata, pod: PodMetadata) -> str:
     return f"{container.name}_{pod.name}_{pod.namespace}_{pod.uid}_{container.attempt}"
 
 
-def record_labels(kind: str, name: str, cri_labels: Mapping[str, str], **ours: str) -> dict[str, str]:
+def record_labels(
+    kind: str, name: str, cri_labels: Mapping[str, str], more: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Return the labels of a record; what containerd would refuse for its length is in the extension all the same."""
     given = {key: value for key, value in cri_labels.items() if key and not key.startswith(_RESERVED_PREFIXES)}
-    labels = {**given, KIND: kind, NAME: name, **ours}
+    labels = {**given, KIND: kind, NAME: name, **(more or {})}
     return {key: value for key, value in labels.items() if _bytes(key) + _bytes(value) <= _LIMIT_BYTES}
 
 
 def snapshot_labels(name: str) -> dict[str, str]:
     """Return the labels of a snapshot that is made for the object with this name."""
     return {GC_ROOT: "1", NAME: name} if _bytes(NAME) + _bytes(name) <= _LIMIT_BYTES else {GC_ROOT: "1"}
+
+
+def volume_labels(sandbox_id: str) -> dict[str, str]:
+    """Return the labels of a snapshot of an image that is mounted into a pod's containers."""
+    return {GC_ROOT: "1", SANDBOX_ID: sandbox_id}
 
 
 def kind_of(labels: Mapping[str, str], *, plugin_is_enabled: bool) -> str:

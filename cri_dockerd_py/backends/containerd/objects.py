@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -36,7 +36,8 @@ class NotOursError(Exception):
 class Held:
     """What is kept in mind of a record. `layer_path` is "" where the snapshotter has no such directory.
 
-    `by_plugin` is set for what containerd's CRI plugin has made, whose files are in the plugin's directories.
+    `handler` is a sandbox's runtime handler. `by_plugin` is set for what containerd's CRI plugin has made, whose files
+    are in the plugin's directories.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Held:
     snapshot_key: str
     created_at_ns: int
     by_plugin: bool = False
+    handler: str = ""
     sandbox_id: str = ""
     log_path: str = ""
     layer_path: str = ""
@@ -68,6 +70,7 @@ class Objects:
         self.running: dict[str, int] = {}
         self.making: set[str] = set()
         self._client = client
+        self._loaded = False
         self._names: dict[str, str] = {}
         self._processes: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
 
@@ -97,7 +100,24 @@ class Objects:
         if held is not None and self._names.get(held.name) == object_id:
             del self._names[held.name]
 
+    @contextmanager
+    def announce(self, object_id: str) -> Iterator[None]:
+        """Mark the id of a record that is being made, so that the news of it is no news."""
+        self.making.add(object_id)
+        try:
+            yield
+        finally:
+            self.making.discard(object_id)
+
     # --- records
+
+    async def load(self) -> None:
+        """Have all that is ours in mind, if it is not yet."""
+        if not self._loaded:
+            async for record in self.every():
+                with suppress(NotOursError):
+                    self.hold(self.read(record))
+            self._loaded = True
 
     async def create(self, record: Container) -> Container:
         """Make a record, and keep it in mind."""
@@ -182,7 +202,8 @@ class Objects:
         kind = self.kind_of(record)
         if kind == labels.SANDBOX:
             sandbox = read_sandbox(record)
-            return _held(record, kind, labels.sandbox_name(sandbox.spec.metadata))
+            held = _held(record, kind, labels.sandbox_name(sandbox.spec.metadata))
+            return replace(held, handler=sandbox.spec.runtime_handler)
         if kind == labels.CONTAINER:
             container = read_container(record)
             return replace(

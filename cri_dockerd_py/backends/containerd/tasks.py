@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -22,6 +23,7 @@ RESOURCES_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResourc
 #: What containerd says of an exit that nobody saw.
 UNKNOWN_EXIT_CODE = 255
 _SIGKILL = 9
+_LOG = logging.getLogger(__name__)
 #: The connection to a shim died under a call: it is ending, or is being connected anew.
 _SHIM_LOST = "ttrpc: closed"
 _RETRY_PAUSES_S = (0.1, 0.4, 0.8)
@@ -137,6 +139,21 @@ class Tasks:
             await self.kill(container_id, _SIGKILL, everything=True)
             await self.resume(container_id)
             await self.wait(container_id, within_s=within_s)
+
+    async def erase_after_failure(self, container_id: str) -> None:
+        """Leave no task behind of a start that failed or was given up, whatever becomes of the caller."""
+        job = asyncio.ensure_future(self._try_to_erase(container_id))
+        try:
+            await asyncio.shield(job)
+        except asyncio.CancelledError:
+            await asyncio.wait((job,))
+            raise
+
+    async def _try_to_erase(self, container_id: str) -> None:
+        try:
+            await self.erase(container_id)
+        except CriError as error:
+            _LOG.warning("the task of %s, whose start failed, is still there: %s", container_id, error)
 
     async def wait(self, container_id: str, *, within_s: float) -> bool:
         """Return whether the task has ended, or is gone, within the time."""

@@ -1,0 +1,190 @@
+"""The end of a first process: its output drained, how it ended put on file, the news told, the task deleted.
+
+The order makes it safe to be killed anywhere: while the task is there, an exit is found again as a stopped task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from cri_dockerd_py.backends.base import ProcessExited
+from cri_dockerd_py.backends.containerd import labels
+from cri_dockerd_py.backends.containerd.objects import Held, Objects
+from cri_dockerd_py.backends.containerd.oom_kills import OomKills
+from cri_dockerd_py.backends.containerd.statuses import Statuses
+from cri_dockerd_py.backends.containerd.tasks import RUNS, Tasks, TaskState
+from cri_dockerd_py.errors import CriError
+from cri_dockerd_py.logs.outputs import ContainerOutputs
+from cri_dockerd_py.model.container import exit_reason
+
+_LOG = logging.getLogger(__name__)
+#: Longer than it takes the kernel to end a whole pod; who still holds a pipe then is no process of the container.
+_DRAIN_WITHIN_S = 5.0
+_LOOK_EVERY_S = 0.5
+_DELETES = 3
+_DELETE_AGAIN_S = 0.2
+
+Tell = Callable[[ProcessExited], None]
+
+
+class Exits:
+    """Owns a job for each end that is being dealt with. `tell` must be quick."""
+
+    def __init__(
+        self, tasks: Tasks, objects: Objects, outputs: ContainerOutputs, statuses: Statuses, ooms: OomKills
+    ) -> None:
+        self.tell: Tell = lambda _event: None
+        self._tasks = tasks
+        self._objects = objects
+        self._outputs = outputs
+        self._statuses = statuses
+        self._ooms = ooms
+        self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._starting: dict[str, asyncio.Future[bool]] = {}
+        self._waiters: dict[str, set[asyncio.Event]] = {}
+
+    def is_busy(self, object_id: str) -> bool:
+        """Whether the object is being started, or its end dealt with."""
+        return object_id in self._starting or object_id in self._jobs
+
+    def is_starting(self, object_id: str) -> bool:
+        """Whether the object is being started by this process."""
+        return object_id in self._starting
+
+    @asynccontextmanager
+    async def starting(self, object_id: str) -> AsyncIterator[None]:
+        """Hold back the news of an end while the object is being started; a start that fails has none."""
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._starting[object_id] = done
+        try:
+            yield
+        except BaseException:
+            done.set_result(False)
+            raise
+        else:
+            done.set_result(True)
+        finally:
+            del self._starting[object_id]
+
+    def ended(self, object_id: str, exit_code: int, at_ns: int) -> asyncio.Task[None] | None:
+        """Deal with the end of an object's first process, once; None for what is not ours."""
+        held = self._objects.held.get(object_id)
+        if held is None:
+            return None
+        job = self._jobs.get(object_id)
+        if job is None:
+            loop = asyncio.get_running_loop()
+            job = loop.create_task(
+                self._deal_with(held, exit_code, at_ns or time.time_ns()), name=f"end of {object_id}"
+            )
+            self._jobs[object_id] = job
+            job.add_done_callback(lambda _done: self._jobs.pop(object_id, None))
+        return job
+
+    async def settled(self, object_id: str) -> None:
+        """Return when no end of the object is being dealt with any more."""
+        job = self._jobs.get(object_id)
+        if job is not None:
+            await asyncio.wait((job,))
+
+    async def kill(self, object_id: str, within_s: float) -> bool:
+        """SIGKILL all of an object's processes; return whether its end is known within the time, or was before.
+
+        A task that is frozen is thawed: it got its signal, and can act on it only then.
+        """
+        ended = asyncio.Event()
+        waiters = self._waiters.setdefault(object_id, set())
+        waiters.add(ended)
+        try:
+            if not await self._tasks.kill(object_id, signal.SIGKILL, everything=True):
+                await self.settled(object_id)
+                return True
+            return await self._wait(object_id, ended, within_s)
+        finally:
+            waiters.discard(ended)
+            if not waiters:
+                self._waiters.pop(object_id, None)
+
+    async def _wait(self, object_id: str, ended: asyncio.Event, within_s: float) -> bool:
+        deadline = asyncio.get_running_loop().time() + within_s
+        while (left_s := deadline - asyncio.get_running_loop().time()) > 0:
+            try:
+                async with asyncio.timeout(min(left_s, _LOOK_EVERY_S)):
+                    await ended.wait()
+                return True
+            except TimeoutError:
+                if await self._has_ended(object_id):
+                    return True
+        return False
+
+    async def _has_ended(self, object_id: str) -> bool:
+        task = await self._tasks.get(object_id)
+        if task is None:
+            return True
+        if task.state is TaskState.STOPPED:
+            job = self.ended(object_id, task.exit_code, task.exited_at_ns)
+            if job is not None:
+                await asyncio.wait((job,))
+            return True
+        if task.state in RUNS - {TaskState.RUNNING}:
+            await self._tasks.resume(object_id)
+        return False
+
+    async def close(self) -> None:
+        """Leave what is not finished to the next process."""
+        jobs = list(self._jobs.values())
+        for job in jobs:
+            job.cancel()
+        if jobs:
+            await asyncio.wait(jobs)
+
+    async def _deal_with(self, held: Held, exit_code: int, at_ns: int) -> None:
+        try:
+            start = self._starting.get(held.id)
+            if start is not None and not await asyncio.shield(start):
+                return
+            event = await self._end(held, exit_code, at_ns)
+            self._objects.running.pop(held.id, None)
+            self.tell(event)
+            for waiter in self._waiters.get(held.id, ()):
+                waiter.set()
+            await self._delete(held.id)
+            self._ooms.forget(held.id)
+        except CriError as error:
+            _LOG.warning("the end of %s %s is not dealt with yet, will try again: %s", held.kind, held.id, error)
+
+    async def _end(self, held: Held, exit_code: int, at_ns: int) -> ProcessExited:
+        if held.kind == labels.SANDBOX:
+            return ProcessExited(held.id, exit_code, at_ns)
+        await self._statuses.load((held,))
+        status = self._statuses.known(held)
+        if not status.finished_at_ns:
+            await self._outputs.finish(held.id, _DRAIN_WITHIN_S)
+            oom_killed = exit_code != 0 and self._ooms.any(held.id)
+            started_at_ns = status.started_at_ns or held.created_at_ns
+            status = replace(
+                status,
+                pid=0,
+                started_at_ns=started_at_ns,
+                finished_at_ns=max(at_ns, started_at_ns),
+                exit_code=exit_code,
+                reason=exit_reason(exit_code, oom_killed=oom_killed),
+            )
+            await self._statuses.put(held.id, status)
+        return ProcessExited(held.id, status.exit_code, status.finished_at_ns, status.reason == "OOMKilled")
+
+    async def _delete(self, object_id: str) -> None:
+        for attempt in range(_DELETES):
+            try:
+                await self._tasks.delete(object_id)
+                return
+            except CriError:
+                if attempt == _DELETES - 1:
+                    raise
+                await asyncio.sleep(_DELETE_AGAIN_S)
