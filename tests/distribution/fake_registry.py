@@ -16,7 +16,7 @@ from aiohttp import web
 
 from cri_dockerd_py.distribution.descriptor import digest_of
 
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class FakeRegistry:
         """Return the last parts of what was asked, in order."""
         return [asked.path.rpartition("/")[2] for asked in self.asked if asked.method == method]
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         form = parse_qs((await request.read()).decode()) if request.method == "POST" else {}
         asked = Asked(request.method, request.path, dict(request.query), dict(request.headers), form)
         self.asked.append(asked)
@@ -95,14 +95,14 @@ class FakeRegistry:
         body = {"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}
         return web.json_response(body, status=401, headers={"WWW-Authenticate": challenge})
 
-    def _token(self, asked: Asked, request: web.Request) -> web.Response:
+    def _token(self, asked: Asked, request: web.BaseRequest) -> web.Response:
         if asked.method not in self.token_methods:
             return web.Response(status=405)
         if not self.token_gate(asked):
             return web.json_response({"errors": [{"code": "UNAUTHORIZED", "message": "no token for you"}]}, status=401)
         return web.json_response({"access_token": self.tokens[-1], "expires_in": 300})
 
-    def _content(self, request: web.Request) -> web.StreamResponse:
+    def _content(self, request: web.BaseRequest) -> web.StreamResponse:
         _, kind, name = request.path.rsplit("/", 2)
         if kind == "manifests" and name in self.documents:
             media_type, content = self.documents[name]
@@ -112,7 +112,7 @@ class FakeRegistry:
             return self._blob(request, self.blobs[name])
         return web.json_response({"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}, status=404)
 
-    def _blob(self, request: web.Request, content: bytes) -> web.Response:
+    def _blob(self, request: web.BaseRequest, content: bytes) -> web.Response:
         wanted = request.headers.get("Range", "")
         if not wanted or not self.ranges:
             return web.Response(body=content)
@@ -143,7 +143,7 @@ def cut(content: bytes, after: int, times: int = 1) -> Answer:
     """Return an answer that breaks off after so many bytes (from where the range begins), `times` times."""
     left = [times]
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
         wanted = request.headers.get("Range", "")
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
         headers = {"Content-Length": str(len(content) - start)}
@@ -172,7 +172,7 @@ class Hanging:
         self._content = content
         self._after = after
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(len(self._content))})
         await response.prepare(request)
         await response.write(self._content[: self._after])
@@ -188,7 +188,7 @@ class Hanging:
 def status(code: int, body: bytes = b"", **headers: str) -> Answer:
     """Return an answer with this status."""
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(status=code, body=body, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
     return answer

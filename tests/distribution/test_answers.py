@@ -79,7 +79,7 @@ def test_texts_for_people(body: bytes, text: str) -> None:
     [
         ([Failure("a", 0, "connection refused")], Unknown, r"^RegistryUnavailable: x: a: connection refused"),
         ([Failure("a", 503, "503 Service Unavailable")], Unknown, r"^RegistryUnavailable: x: a: 503"),
-        ([Failure("a", 404, "unknown")], NotFound, r"^x: a: unknown"),
+        ([Failure("a", 404, "unknown")], NotFound, r"^x is not found at a: unknown"),
         ([Failure("a", 401, "no"), Failure("b", 404, "unknown")], Unknown, r"^pull access denied for x: a: no"),
         ([Failure("a", 404, "unknown"), Failure("b", 500, "oh")], Unknown, r"^failed to fetch x: b: oh"),
         ([Failure("a", 0, "first"), Failure("b", 0, "second")], Unknown, "second"),

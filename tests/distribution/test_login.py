@@ -38,7 +38,7 @@ async def test_a_user_for_a_token(fake: FakeRegistry, puller: Puller, methods: t
     requests = [asked for asked in fake.asked if asked.path == "/token"]
     assert [asked.method for asked in requests] == ["POST", "GET"][: 3 - len(methods)]
     last = requests[-1]
-    assert (last.form.get("scope") or [last.query.get("scope")]) == [_SCOPE]
+    assert last.form.get("scope", [last.query.get("scope", "")]) == [_SCOPE]
 
 
 @pytest.mark.behaviour("IMG-36")
@@ -81,7 +81,7 @@ async def test_a_token_that_expires_during_the_pull_is_renewed_once(fake: FakeRe
     pushed = push(fake, "1", layers=[b"one", b"two", b"three"])
     fake.tokens = ["first"]
 
-    async def expire(request: web.Request) -> web.StreamResponse:
+    async def expire(request: web.BaseRequest) -> web.StreamResponse:
         fake.tokens.append("second")
         del fake.instead[pushed.manifest_path]
         fake.asked.pop()
@@ -132,7 +132,7 @@ async def test_a_registry_that_repeats_the_password(fake: FakeRegistry, puller: 
     push(fake, "1")
     fake.tokens = ["x"]
 
-    async def chatty(request: web.Request) -> web.StreamResponse:
+    async def chatty(request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(status=418, text=f"{await request.text()} p@ss:word")
 
     fake.instead["/token"] = chatty
@@ -145,7 +145,7 @@ async def test_a_token_that_never_opens(fake: FakeRegistry, puller: Puller) -> N
     push(fake, "1")
     fake.tokens = ["right"]
 
-    async def wrong(request: web.Request) -> web.StreamResponse:
+    async def wrong(request: web.BaseRequest) -> web.StreamResponse:
         return web.json_response({"token": f"wrong {len(fake.asked)}"})
 
     fake.instead["/token"] = wrong
@@ -155,7 +155,7 @@ async def test_a_token_that_never_opens(fake: FakeRegistry, puller: Puller) -> N
 
 
 async def test_a_demand_of_an_unknown_kind(fake: FakeRegistry, puller: Puller) -> None:
-    async def negotiate(request: web.Request) -> web.StreamResponse:
+    async def negotiate(request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(status=401, headers={"WWW-Authenticate": "Negotiate"})
 
     fake.instead[f"/v2/{REPOSITORY}/manifests/1"] = negotiate
@@ -183,7 +183,7 @@ async def test_a_form_with_a_password_is_not_redirected(fake: FakeRegistry, pull
     fake.tokens = ["x"]
     async with serving() as thief:
 
-        async def elsewhere(request: web.Request) -> web.StreamResponse:
+        async def elsewhere(request: web.BaseRequest) -> web.StreamResponse:
             return web.Response(status=307, headers={"Location": f"http://{thief.address}/token"})
 
         fake.instead["/token"] = elsewhere

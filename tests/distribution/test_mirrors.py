@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ _DOMAIN = "registry.test:5000"
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Certificates]:
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Certificates for this module."""
     return make_certificates(tmp_path_factory.mktemp("certificates"))
 
@@ -99,7 +99,7 @@ async def test_hosts_are_asked_in_the_order_of_the_file(
 
 
 def _noting(order: list[str], name: str) -> Answer:
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
         order.append(name)
         return web.Response(status=404)
 
@@ -156,7 +156,7 @@ async def test_a_transfer_that_breaks_goes_on_at_another_host(
     pushed = push(fake, "1", layers=[content])
     broken = cut(content, 700_000)
 
-    async def once(request: web.Request) -> web.StreamResponse:
+    async def once(request: web.BaseRequest) -> web.StreamResponse:
         mirror.instead[pushed.blob_path()] = status(503)
         return await broken(request)
 

@@ -40,7 +40,7 @@ async def test_a_registry_that_knows_no_ranges(fake: FakeRegistry, puller: Pulle
     whole = status(200, big.layers[0])
     broken = cut(big.layers[0], 600_000)
 
-    async def once(request: web.Request) -> web.StreamResponse:
+    async def once(request: web.BaseRequest) -> web.StreamResponse:
         fake.instead[big.blob_path()] = whole
         return await broken(request)
 
@@ -91,7 +91,7 @@ async def test_content_of_another_length(fake: FakeRegistry, puller: Puller, big
 async def test_a_body_without_end_is_cut_off(fake: FakeRegistry, puller: Puller, big: Pushed) -> None:
     sent = 0
 
-    async def endless(request: web.Request) -> web.StreamResponse:
+    async def endless(request: web.BaseRequest) -> web.StreamResponse:
         nonlocal sent
         response = web.StreamResponse()
         response.enable_chunked_encoding()
@@ -108,7 +108,7 @@ async def test_a_body_without_end_is_cut_off(fake: FakeRegistry, puller: Puller,
 
 
 async def test_a_body_that_ends_early_without_length(fake: FakeRegistry, puller: Puller, big: Pushed) -> None:
-    async def short(request: web.Request) -> web.StreamResponse:
+    async def short(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse()
         response.enable_chunked_encoding()
         await response.prepare(request)
@@ -151,7 +151,7 @@ async def test_content_is_never_decompressed(fake: FakeRegistry, puller: Puller,
 
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
 async def test_a_registry_that_is_busy_for_a_moment(fake: FakeRegistry, puller: Puller, big: Pushed, code: int) -> None:
-    async def once(request: web.Request) -> web.StreamResponse:
+    async def once(request: web.BaseRequest) -> web.StreamResponse:
         del fake.instead[big.manifest_path]
         return web.Response(status=code)
 
@@ -253,11 +253,11 @@ async def test_one_body_that_stalls_while_another_moves_is_asked_for_anew(fake: 
     image = push(fake, "1", layers=[secrets.token_bytes(_BIG), secrets.token_bytes(_BIG)])
     hanging = Hanging(image.layers[0], 600_000)
 
-    async def once(request: web.Request) -> web.StreamResponse:
+    async def once(request: web.BaseRequest) -> web.StreamResponse:
         del fake.instead[image.blob_path(0)]
         return await hanging(request)
 
-    async def trickle(request: web.Request) -> web.StreamResponse:
+    async def trickle(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(_BIG)})
         await response.prepare(request)
         await response.write(image.layers[1][: _BIG - 200])

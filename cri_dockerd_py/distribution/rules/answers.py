@@ -103,7 +103,7 @@ def error_for(what: str, failures: Sequence[Failure]) -> CriError:
     worst = next((failure for failure in reversed(failures) if failure.status != 404), failures[-1])
     said = f"{what}: {worst.host}: {worst.text}"
     if worst.status == 404:
-        return NotFound(f"{said}: not found; check the name of the image")
+        return NotFound(f"{what} is not found at {worst.host}: {worst.text}; check the name of the image")
     if worst.status in _DENIED:
         return Unknown(f"pull access denied for {said}; check the image's name and the registry secret")
     if worst.status in _NOT_THERE:
