@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,8 @@ import pytest
 from cri_dockerd_py.model.container import ContainerMetadata, ContainerSpec, ImageSpec, Mount
 from cri_dockerd_py.model.resources import Resources
 from cri_dockerd_py.model.sandbox import DnsConfig, PodMetadata, SandboxSpec
-from cri_dockerd_py.store.database import Database
+from cri_dockerd_py.store import dataclass_json
+from cri_dockerd_py.store.database import _MIGRATIONS, Database
 from cri_dockerd_py.store.records import (
     Attachment,
     Records,
@@ -88,4 +91,24 @@ async def test_a_failed_step_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         await database.run(half)
     assert (await records.load()).intents == ()
+    await database.close()
+
+
+async def test_a_database_of_the_first_version_is_read(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "state.db")) as old:
+        old.executescript(
+            f"BEGIN; {_MIGRATIONS[0]} PRAGMA user_version=1;"
+            "INSERT INTO intents (kind, object_id, payload) VALUES ('run_sandbox', 'abc', '{}');"
+            "COMMIT;"
+        )
+        spec = dataclass_json.dumps(SPEC)
+        old.execute("INSERT INTO sandboxes VALUES ('abc', 'docker', 5, ?)", (spec,))
+        old.execute("INSERT INTO attachments VALUES ('abc', '/run/netns/x', ?)", (spec,))
+        old.commit()
+    database, records = await opened(tmp_path)
+    stored = await records.load()
+    assert stored.intents[0].engine == "docker"
+    assert stored.attachments["abc"] == Attachment("abc", "/run/netns/x", SPEC, "docker")
+    assert stored.sandboxes["abc"].spec == SPEC
+    assert await records.engines() == {"docker"}
     await database.close()

@@ -1,0 +1,97 @@
+"""One list of images over several engines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from cri_dockerd_py.core.image_list import ImageList
+from cri_dockerd_py.core.inventory import Inventory
+from cri_dockerd_py.model.image import ImageRecord
+from tests.core.test_inventory import container
+
+ONE, TWO, THREE = ("sha256:" + digit * 64 for digit in "123")
+TAG, OTHER_TAG = "docker.io/library/x:1", "docker.io/library/x:2"
+DIGEST = "docker.io/library/x@sha256:" + "d" * 64
+
+
+def image(image_id: str, *tags: str, digests: tuple[str, ...] = (), size: int = 10) -> ImageRecord:
+    return ImageRecord(image_id, tags, digests, size)
+
+
+@pytest.mark.behaviour("IMG-67", "IMG-07")
+def test_an_image_of_two_engines_appears_once() -> None:
+    images = ImageList()
+    images.put_all("docker", [image(ONE, TAG)])
+    images.put_all("containerd", [image(ONE, TAG, OTHER_TAG, digests=(DIGEST,))])
+
+    [shown] = images.merged.values()
+    assert (shown.id, shown.repo_tags, shown.repo_digests, shown.size_bytes) == (ONE, (TAG, OTHER_TAG), (DIGEST,), 20)
+    assert images.owners(ONE).keys() == {"docker", "containerd"}
+
+
+@pytest.mark.behaviour("IMG-67", "CST-05")
+def test_engines_that_differ_in_the_id_are_linked_by_the_digest() -> None:
+    images = ImageList()
+    images.put_all("docker", [image(ONE, TAG, digests=(DIGEST,))])
+    images.put_all("containerd", [image(TWO, TAG, digests=(DIGEST,))])
+
+    assert list(images.merged) == [ONE]
+    assert (images.shown_id(TWO), images.find(TWO), images.find("sha256:222")) == (
+        ONE,
+        images.merged[ONE],
+        images.merged[ONE],
+    )
+    assert images.find_on("containerd", ONE) == image(TWO, TAG, digests=(DIGEST,))
+    assert images.take_decided() == {TWO: ONE}
+    assert not images.take_decided()
+
+
+@pytest.mark.behaviour("IMG-64")
+def test_a_shown_id_stays_when_the_engine_that_gave_it_has_the_image_no_more() -> None:
+    images = ImageList()
+    images.put_all("docker", [image(ONE, TAG, digests=(DIGEST,))])
+    images.put_all("containerd", [image(TWO, TAG, digests=(DIGEST,))])
+    decided = images.take_decided()
+    images.drop("docker", ONE)
+    assert list(images.merged) == [ONE]
+
+    restarted = ImageList()
+    restarted.restore(decided)
+    restarted.put_all("containerd", [image(TWO, TAG, digests=(DIGEST,))])
+    assert list(restarted.merged) == [ONE]
+    assert restarted.find_on("containerd", ONE) == image(TWO, TAG, digests=(DIGEST,))
+
+
+@pytest.mark.behaviour("IMG-64", "CST-05")
+def test_containers_name_the_id_that_is_shown() -> None:
+    inventory = Inventory()
+    inventory.image_list.put_all("docker", [image(ONE, digests=(DIGEST,))])
+    inventory.image_list.put_all("containerd", [image(TWO, digests=(DIGEST,))])
+    assert inventory.put_container(replace(container(), image_id=TWO)).image_id == ONE
+
+
+@pytest.mark.behaviour("IMG-67", "IMG-32")
+def test_a_tag_means_what_the_engine_of_the_next_container_calls_so() -> None:
+    images = ImageList()
+    images.put_all("docker", [image(ONE, TAG)])
+    images.put_all("containerd", [image(TWO, TAG, OTHER_TAG)])
+    images.prefer("docker")
+    assert images.find(TAG) == image(ONE, TAG)
+    assert images.merged[TWO].repo_tags == (OTHER_TAG,)
+
+    images.prefer("containerd")
+    assert images.find(TAG) == image(TWO, TAG, OTHER_TAG)
+    assert images.merged[ONE].repo_tags == ()
+    assert images.find_on("docker", TAG) == image(ONE, TAG)
+
+
+def test_the_generation_changes_with_the_list_alone() -> None:
+    images = ImageList()
+    images.put_all("docker", [image(ONE, TAG), image(THREE)])
+    generation = images.generation
+    images.put_all("docker", [image(ONE, TAG), image(THREE)])
+    assert images.generation == generation
+    images.drop("docker", THREE)
+    assert images.generation > generation

@@ -1,0 +1,110 @@
+"""Sandboxes on an engine that takes a network namespace, and on one that makes it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from cri_dockerd_py.errors import CriError, Unknown
+from cri_dockerd_py.model.sandbox import SandboxState
+from cri_dockerd_py.model.security import NamespaceMode, NamespaceOptions, SandboxSecurity
+from cri_dockerd_py.store.database import Database
+from cri_dockerd_py.store.records import Attachment, Records
+from tests.core.conftest import Bench, pod_spec
+from tests.processes import wait_until
+
+
+def nothing_left(bench: Bench) -> bool:
+    worlds = (bench.docker, bench.containerd)
+    return not (bench.netns.names() or bench.network.leases() or any(world.sandboxes for world in worlds))
+
+
+@pytest.mark.behaviour("RUN-01")
+async def test_the_process_starts_while_the_network_is_set_up(bench: Bench) -> None:
+    begun, world = asyncio.Event(), bench.containerd
+
+    async def wait_for_network() -> None:
+        await asyncio.to_thread(wait_until, lambda: bool(bench.network.leases()), "an address", 10)
+        begun.set()
+
+    world.hooks["start sandbox"] = wait_for_network
+    async with bench.core(world) as core:
+        sandbox_id = await core.sandboxes.run(pod_spec())
+        record = core.inventory.sandboxes[sandbox_id]
+
+        assert begun.is_set()
+        assert record.ips == tuple(bench.network.leases())
+        assert os.stat(record.netns_path).st_ino == os.stat(f"/proc/{record.pid}/ns/net").st_ino
+        await core.sandboxes.stop(sandbox_id)
+        await core.sandboxes.remove(sandbox_id)
+    assert nothing_left(bench)
+
+
+@pytest.mark.behaviour("RUN-06")
+@pytest.mark.parametrize("step", ["create sandbox", "start sandbox"])
+async def test_a_failed_step_takes_the_network_back(bench: Bench, step: str) -> None:
+    async def fail() -> None:
+        raise Unknown("no such luck")
+
+    bench.containerd.hooks[step] = fail
+    async with bench.core(bench.containerd) as core:
+        spec = pod_spec()
+        with pytest.raises(Unknown, match="no such luck"):
+            await core.sandboxes.run(spec)
+        assert nothing_left(bench)
+        del bench.containerd.hooks[step]
+        await core.sandboxes.remove(await core.sandboxes.run(spec))
+
+
+@pytest.mark.behaviour("RUN-06")
+async def test_a_failed_network_takes_the_sandbox_back(bench: Bench) -> None:
+    bench.network.write_conflist("10-test.conflist", bench.network.conflist(plugins=[{"type": "no-such-plugin"}]))
+    async with bench.core(bench.containerd) as core:
+        with pytest.raises(CriError):
+            await core.sandboxes.run(pod_spec())
+    assert nothing_left(bench)
+
+
+@pytest.mark.behaviour("GEN-14")
+async def test_a_cancelled_call_leaves_nothing(bench: Bench) -> None:
+    reached = asyncio.Event()
+
+    async def hang() -> None:
+        reached.set()
+        await asyncio.sleep(60)
+
+    bench.containerd.hooks["start sandbox"] = hang
+    async with bench.core(bench.containerd) as core:
+        job = asyncio.ensure_future(core.sandboxes.run(pod_spec()))
+        await reached.wait()
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+    assert nothing_left(bench)
+
+
+async def test_a_host_network_pod_gets_no_namespace(bench: Bench) -> None:
+    security = SandboxSecurity(namespaces=NamespaceOptions(network=NamespaceMode.NODE))
+    async with bench.core(bench.containerd) as core:
+        sandbox_id = await core.sandboxes.run(pod_spec(security=security))
+        assert bench.netns.names() == []
+        assert core.inventory.sandboxes[sandbox_id].state is SandboxState.READY
+        await core.sandboxes.remove(sandbox_id)
+
+
+@pytest.mark.behaviour("GEN-12")
+async def test_a_crash_between_record_and_namespace_is_taken_back(bench: Bench) -> None:
+    database, sandbox_id = Database(bench.directory / "state.db"), "ab" * 32
+    await database.open()
+    spec = pod_spec()
+    attachment = Attachment(sandbox_id, str(bench.netns.path_of(sandbox_id)), spec, "containerd")
+    await Records(database).begin_run_sandbox(spec, "containerd", sandbox_id, attachment)
+    await database.close()
+    await bench.netns.create(sandbox_id)
+
+    async with bench.core(bench.containerd) as core:
+        assert core.inventory.sandboxes == {}
+        assert bench.netns.names() == []
+        await core.sandboxes.remove(await core.sandboxes.run(spec))
