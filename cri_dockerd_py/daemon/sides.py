@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from cri_dockerd_py.backends.base import Engine
+from cri_dockerd_py.daemon.containerd_engine import ContainerdSide
 from cri_dockerd_py.daemon.docker_engine import DockerSide
 from cri_dockerd_py.daemon.service_manager import ServiceManager
 from cri_dockerd_py.logs.counters import Counters
@@ -39,7 +40,7 @@ class EngineSide(Protocol):
 
 Build = Callable[[Settings, ServiceManager, Observe], EngineSide]
 #: In the order of preference for a node's first default engine.
-_BUILDERS: Mapping[str, Build] = {"docker": DockerSide}
+_BUILDERS: Mapping[str, Build] = {"docker": DockerSide, "containerd": ContainerdSide}
 
 
 def chosen_engines(settings: Settings, on_record: Collection[str]) -> tuple[str, ...]:

@@ -147,7 +147,7 @@ class ContainerPreparation:
                 profiles=host.profiles,
             )
         )
-        layer_path = _layer_path(rootfs)
+        layer_path = layer_path_of(rootfs)
         metadata = ContainerRecordMetadata(
             new.id, new.name, sandbox.id, spec, new.image.id, new.log_path, config.stop_signal, selinux.process
         )
@@ -256,7 +256,7 @@ class ContainerPreparation:
         await self._snapshots_of(handler.config.snapshotter).remove(new.id)
 
 
-def _layer_path(rootfs: Sequence[RootMount]) -> str:
+def layer_path_of(rootfs: Sequence[RootMount]) -> str:
     """Return the directory that the container writes into, "" where there is none."""
     options = [option for mount in rootfs for option in mount.options]
     return next((option.removeprefix(_UPPER) for option in options if option.startswith(_UPPER)), "")

@@ -61,7 +61,7 @@ class Objects:
     """The records, and an index of those that are ours.
 
     `plugin_is_enabled` is to be kept right by whoever asks containerd. `running` maps ids to the pids of their first
-    processes. `making` are ids of records that this process is about to make.
+    processes. `making` are ids of records that this process is about to make. `on_gone` hears of each that is gone.
     """
 
     def __init__(self, client: ContainerdClient) -> None:
@@ -69,6 +69,7 @@ class Objects:
         self.held: dict[str, Held] = {}
         self.running: dict[str, int] = {}
         self.making: set[str] = set()
+        self.on_gone: Callable[[str], None] = lambda _object_id: None
         self._client = client
         self._loaded = False
         self._names: dict[str, str] = {}
@@ -97,8 +98,11 @@ class Objects:
         held = self.held.pop(object_id, None)
         self.running.pop(object_id, None)
         self._processes.pop(object_id, None)
-        if held is not None and self._names.get(held.name) == object_id:
+        if held is None:
+            return
+        if self._names.get(held.name) == object_id:
             del self._names[held.name]
+        self.on_gone(object_id)
 
     @contextmanager
     def announce(self, object_id: str) -> Iterator[None]:
