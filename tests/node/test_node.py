@@ -1,0 +1,138 @@
+"""The life of a node, in order: install, serve pods on both engines, restart, upgrade, reboot, migrate, purge."""
+
+from __future__ import annotations
+
+import pytest
+
+from cri_dockerd_py._generated.runtime_v1 import api_pb2 as cri
+from tests.node.machine import DELIVERED
+from tests.node.node import CALL_WITHIN_S, Node
+
+pytestmark = pytest.mark.timeout(900)
+
+SERVICE = "cri-dockerd-py.service"
+SLEEP = "trap 'exit 0' TERM; while :; do sleep 1 & wait; done"
+COUNT = "i=0; while :; do echo line $i; i=$((i+1)); done"
+MEMORY_BYTES = 64 << 20
+
+
+def test_the_package_is_installed_and_serves(node: Node) -> None:
+    assert node.sh("stat -fc %T /sys/fs/cgroup") == "cgroup2fs"
+    node.sh(f"docker load -q -i {DELIVERED}/busybox.tar && ctr -n k8s.io images import {DELIVERED}/busybox.tar", 300)
+    node.sh(f"dpkg --force-depends -i {DELIVERED}/service.deb", 300)
+    node.wait_ready()
+    assert node.property(SERVICE, "ActiveState") == "active"
+    assert "Serving" in node.property(SERVICE, "StatusText")
+    assert node.sh("stat -c %a /run/cri-dockerd-py.sock") == "660"
+    assert node.sh("cri-dockerd-py version").startswith("cri-dockerd-py ")
+
+
+def test_a_call_starts_the_service(node: Node) -> None:
+    node.sh(f"systemctl stop {SERVICE}")
+    assert node.property(SERVICE, "ActiveState") == "inactive"
+    version = node.runtime.Version(cri.VersionRequest(), timeout=CALL_WITHIN_S)
+    assert version.runtime_api_version == "v1"
+    assert node.property(SERVICE, "ActiveState") == "active"
+
+
+def test_the_cgroup_driver_is_systemd(node: Node) -> None:
+    config = node.runtime.RuntimeConfig(cri.RuntimeConfigRequest(), timeout=CALL_WITHIN_S)
+    assert config.linux.cgroup_driver == cri.SYSTEMD
+
+
+def run_limited(node: Node, slice_name: str) -> tuple[str, str]:
+    """Run a pod with one container that has limits; return both ids."""
+    pod = node.pod_config(slice_name=slice_name)
+    pod_id = node.run_pod(pod)
+    resources = cri.LinuxContainerResources(memory_limit_in_bytes=MEMORY_BYTES, cpu_period=100000, cpu_quota=50000)
+    return pod_id, node.start_container(pod_id, pod, f"echo started; {SLEEP}", resources=resources)
+
+
+def check_limited(node: Node, slice_name: str, pod_id: str, container_id: str) -> None:
+    """See the limits where the kernel has them, and what statistics, exec and the log say."""
+    group = node.sh(f"cut -d: -f3 /proc/{node.pid(container_id)}/cgroup")
+    assert group.startswith(f"/kubepods.slice/{slice_name}/")
+    assert node.sh(f"cat /sys/fs/cgroup{group}/memory.max") == str(MEMORY_BYTES)
+    assert node.sh(f"cat /sys/fs/cgroup{group}/cpu.max") == "50000 100000"
+    assert node.exec(container_id, "echo $((6 * 7))") == "42"
+    assert node.log(container_id) == ["started"]
+
+    def measured() -> bool:
+        request = cri.ContainerStatsRequest(container_id=container_id)
+        stats = node.runtime.ContainerStats(request, timeout=CALL_WITHIN_S).stats
+        return bool(0 < stats.memory.working_set_bytes.value < MEMORY_BYTES and stats.cpu.usage_core_nano_seconds.value)
+
+    node.wait(measured, "statistics of the container")
+    request = cri.PodSandboxStatsRequest(pod_sandbox_id=pod_id)
+    pod = node.runtime.PodSandboxStats(request, timeout=CALL_WITHIN_S).stats
+    assert pod.linux.memory.working_set_bytes.value > 0
+    assert pod.linux.process_count.value >= 2
+
+
+def test_a_pod_on_docker_lives_in_its_slice(node: Node) -> None:
+    slice_name = "kubepods-pod1.slice"
+    pod_id, container_id = run_limited(node, slice_name)
+    check_limited(node, slice_name, pod_id, container_id)
+    assert container_id in node.sh("docker ps -q --no-trunc")
+    node.remove_pod(pod_id)
+
+
+def numbers(lines: list[str]) -> list[int]:
+    return [int(line.split()[1]) for line in lines]
+
+
+def test_no_line_is_lost_over_restarts(node: Node) -> None:
+    pod = node.pod_config()
+    pod_id = node.run_pod(pod)
+    container_id = node.start_container(pod_id, pod, COUNT)
+    for restart in ("systemctl restart", "systemctl kill -s KILL --kill-who=main", "systemctl restart"):
+        node.wait(lambda: len(node.log(container_id)) > 100, "lines of the log")
+        node.sh(f"{restart} {SERVICE}")
+        node.wait_ready()
+    before = len(node.log(container_id))
+    node.wait(lambda: len(node.log(container_id)) > before, "the log going on")
+    stop = cri.StopContainerRequest(container_id=container_id, timeout=0)
+    node.runtime.StopContainer(stop, timeout=CALL_WITHIN_S)
+    seen = numbers(node.log(container_id))
+    assert seen == list(range(len(seen)))
+    node.remove_pod(pod_id)
+
+
+def test_an_upgrade_keeps_pods_running(node: Node) -> None:
+    pod = node.pod_config(name="kept")
+    pod_id = node.run_pod(pod)
+    container_id = node.start_container(pod_id, pod, SLEEP)
+    pid = node.pid(container_id)
+    main_pid = node.property(SERVICE, "MainPID")
+    node.sh(f"dpkg --force-depends -i {DELIVERED}/newer.deb", 300)
+    node.wait_ready()
+    assert node.property(SERVICE, "MainPID") != main_pid
+    assert node.pid(container_id) == pid
+    assert node.exec(container_id, "echo here") == "here"
+
+
+def test_a_reboot_leaves_nothing_behind(node: Node) -> None:
+    """The pod of the test before is gone with the machine; kubelet removes it and makes it anew."""
+    (old_id,) = node.pods()
+    node.reboot()
+    node.wait_ready()
+    assert node.pods() == {old_id: cri.SANDBOX_NOTREADY}
+    node.remove_pod(old_id)
+    assert node.sh("ls /run/netns 2>/dev/null || true") == ""
+    assert node.sh("ls /var/lib/cni/networks/node | grep -c '^10[.]' || true") == "0"
+    pod = node.pod_config(name="kept")
+    pod_id = node.run_pod(pod)
+    container_id = node.start_container(pod_id, pod, SLEEP)
+    assert node.exec(container_id, "echo again") == "again"
+    node.remove_pod(pod_id)
+
+
+def test_purging_leaves_nothing(node: Node) -> None:
+    node.sh("dpkg --purge cri-dockerd-py", 300)
+    assert node.sh("systemctl list-unit-files 'cri-dockerd-py*' --no-legend || true") == ""
+    left = node.sh(
+        "ls -d /etc/cri-dockerd-py /var/lib/cri-dockerd-py /run/cri-dockerd-py* /usr/lib/cri-dockerd-py "
+        "/usr/bin/cri-dockerd-py 2>/dev/null || true"
+    )
+    assert left == ""
+    assert node.sh("docker ps -aq") == ""
