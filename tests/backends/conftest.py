@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 
 from cri_dockerd_py.backends.base import Connected, CreatedSandbox, Engine, EngineEvent, ExecSpec
+from cri_dockerd_py.backends.containerd.engine import ContainerdEngine as ContainerdConnection
+from cri_dockerd_py.backends.containerd.engine import ContainerdOptions
 from cri_dockerd_py.backends.docker.engine import DockerEngine as DockerConnection
 from cri_dockerd_py.backends.docker.engine import DockerOptions, connect
 from cri_dockerd_py.daemon.instance import instance_name
+from cri_dockerd_py.distribution.registry import Registry
 from cri_dockerd_py.model.container import ContainerMetadata, ContainerRecord, ContainerSpec, ImageSpec
 from cri_dockerd_py.model.image import ImageRecord
 from cri_dockerd_py.model.sandbox import DnsConfig, PodMetadata, SandboxRecord, SandboxSpec
@@ -24,6 +27,7 @@ from cri_dockerd_py.model.security import ContainerSecurity, NamespaceMode, Name
 from cri_dockerd_py.network.netns import NetnsDir
 from cri_dockerd_py.network.resolv_conf import render_resolv_conf, write_resolv_conf
 from cri_dockerd_py.pause.image import PAUSE_IMAGE_NAME, pause_image_tar
+from cri_dockerd_py.settings.runtimes import ContainerdRuntime
 from tests import images
 from tests.engines import DockerEngine, RealEngine
 
@@ -163,10 +167,26 @@ class Backend:
             await process.close()
 
 
-def connected(real: RealEngine, directory: Path, **changes: Any) -> DockerConnection:
+def containerd_options(node: RealEngine, directory: Path, **changes: Any) -> ContainerdOptions:
+    """Return options with the built-in pause program."""
+    options = ContainerdOptions(
+        endpoint=node.endpoint,
+        root_dir=directory / "root",
+        state_dir=directory / "state",
+        write_resolv_conf=_write_dns,
+        registry=Registry(),
+        owner=instance_name(directory),
+        architecture="amd64",
+        runtimes=(ContainerdRuntime(name="crun", options={"BinaryName": str(node.crun)}),),
+    )
+    return replace(options, **changes)
+
+
+def connected(real: RealEngine, directory: Path, **changes: Any) -> DockerConnection | ContainerdConnection:
     """Return the connection to an engine, not started, with options that are changed."""
-    assert isinstance(real, DockerEngine)
-    return connect(docker_options(real, directory, **changes))
+    if isinstance(real, DockerEngine):
+        return connect(docker_options(real, directory, **changes))
+    return ContainerdConnection(containerd_options(real, directory, **changes))
 
 
 @contextlib.asynccontextmanager
