@@ -19,11 +19,12 @@ from cri_dockerd_py.errors import CriError, Unavailable
 
 #: What containerd sends and takes by default.
 MESSAGE_LIMIT_BYTES = 16 << 20
+# The least time between attempts to connect is also the most that one may take.
 _OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
     ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),

@@ -11,6 +11,7 @@ from cri_dockerd_py.backends.containerd import gc_labels
 from cri_dockerd_py.backends.containerd.client import ContainerdClient
 from cri_dockerd_py.backends.containerd.content import Content
 from cri_dockerd_py.backends.containerd.content_sink import ContentSink
+from cri_dockerd_py.backends.containerd.failures import one_failure
 from cri_dockerd_py.backends.containerd.image_records import MANAGED, PINNED, ImageRecords, names_for
 from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
 from cri_dockerd_py.backends.containerd.leases import Leases
@@ -20,7 +21,6 @@ from cri_dockerd_py.distribution.descriptor import Platform
 from cri_dockerd_py.distribution.pull import pull
 from cri_dockerd_py.distribution.pulled_image import LayerHooks, PulledImage
 from cri_dockerd_py.distribution.registry import Registry
-from cri_dockerd_py.errors import CriError
 from cri_dockerd_py.model.image import RegistryAuth
 from cri_dockerd_py.model.image_ref import ImageRef
 
@@ -65,11 +65,9 @@ class ImagePull:
         """Fetch, unpack and name an image. What an interrupted pull has fetched is used by the next one."""
         held = self._leases.held(PULL_LEASE, expires_in_s=_LEASE_EXPIRES_IN_S, keep_for_s=KEPT_FOR_S)
         async with held as lease:
-            try:
+            with one_failure():
                 async with asyncio.TaskGroup() as group:
                     image = await self._fetch(reference, auth, lease, group)
-            except BaseExceptionGroup as failures:
-                raise _reason(failures) from failures
             await self._name(image)
         return image
 
@@ -128,15 +126,3 @@ class _Unpacking(LayerHooks):
         info = await self._content.info(digest)
         if info is None or not labels.items() <= dict(info.labels).items():
             await self._content.set_labels(digest, labels)
-
-
-def _reason(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the one failure that stands for all: what callers can be told of, before anything else."""
-    leaves = list(_leaves(failures))
-    return next((leaf for leaf in leaves if isinstance(leaf, CriError)), leaves[0])
-
-
-def _leaves(failure: BaseException) -> Sequence[BaseException]:
-    if isinstance(failure, BaseExceptionGroup):
-        return [leaf for part in failure.exceptions for leaf in _leaves(part)]
-    return [failure]

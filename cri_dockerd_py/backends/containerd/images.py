@@ -132,15 +132,16 @@ class ContainerdImages(ImageStore):
         chain = chain_ids(details.config.diff_ids)
         unpacker = self._unpacker(Snapshots(self._client, snapshotter))
         present = await unpacker.present(chain, lease)
-        if present == len(chain):
-            return details.chain_id
-        here = asyncio.Event()
-        here.set()
-        job = UnpackJob(details.id, details.layers, details.config.diff_ids)
-        try:
-            return await unpacker.unpack(job, lease, present, [here] * len(chain))
-        except NotFound as error:
-            raise NotFound(f"image {image_id} is not whole on this node ({error}): remove and pull it again") from error
+        if present < len(chain):
+            here = asyncio.Event()
+            here.set()
+            job = UnpackJob(details.id, details.layers, details.config.diff_ids)
+            try:
+                await unpacker.unpack(job, lease, present, [here] * len(chain))
+            except NotFound as error:
+                text = f"image {image_id} is not whole on this node ({error}): remove it and pull it again"
+                raise NotFound(text) from error
+        return details.chain_id
 
     async def _details(self, image_id: str) -> ImageDetails:
         details = self._reader.by_id(image_id)

@@ -16,6 +16,7 @@ from cri_dockerd_py._generated.containerd_v1.types_pb2 import Mount
 from cri_dockerd_py.backends.containerd import gc_labels
 from cri_dockerd_py.backends.containerd.client import ContainerdClient
 from cri_dockerd_py.backends.containerd.content import Content
+from cri_dockerd_py.backends.containerd.failures import one_failure
 from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
 from cri_dockerd_py.backends.containerd.leases import Leases
 from cri_dockerd_py.backends.containerd.oci.image_config import chain_ids
@@ -65,13 +66,14 @@ class Unpacker:
         The config's blob then refers to the snapshot, and so keeps it.
         """
         chain = chain_ids(job.diff_ids)
-        async with asyncio.TaskGroup() as notes:
-            for index in range(present, len(chain)):
-                await ready[index].wait()
-                parent = chain[index - 1] if index else ""
-                await self._layer(job.layers[index], job.diff_ids[index], chain[index], parent, lease)
-                uncompressed = {gc_labels.UNCOMPRESSED: job.diff_ids[index]}
-                notes.create_task(self._content.set_labels(job.layers[index].digest, uncompressed))
+        with one_failure():
+            async with asyncio.TaskGroup() as notes:
+                for index in range(present, len(chain)):
+                    await ready[index].wait()
+                    parent = chain[index - 1] if index else ""
+                    await self._layer(job.layers[index], job.diff_ids[index], chain[index], parent, lease)
+                    uncompressed = {gc_labels.UNCOMPRESSED: job.diff_ids[index]}
+                    notes.create_task(self._content.set_labels(job.layers[index].digest, uncompressed))
         top = chain[-1] if chain else ""
         if top:
             labels = gc_labels.of_snapshot(self._snapshots.snapshotter, top)
