@@ -75,9 +75,7 @@ def test_default_filter() -> None:
     assert filter_["defaultAction"] == ERRNO
     assert filter_["architectures"] == ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]
     assert {"read", "openat2", "chown32", "futex_time64", "ptrace", "arch_prctl", "clock_adjtime64"} <= names
-    assert {"mount", "bpf", "unshare", "reboot", "chroot", "syslog", "keyctl", "io_uring_setup", "clone"}.isdisjoint(
-        names
-    )
+    assert {"mount", "bpf", "unshare", "reboot", "chroot", "syslog", "keyctl", "io_uring_setup"}.isdisjoint(names)
     assert rules_for(filter_, "socket")[0]["args"] == [{"index": 0, "value": 40, "op": "SCMP_CMP_NE"}]
     personalities = [rule["args"][0]["value"] for rule in rules_for(filter_, "personality")]
     assert personalities == [0, 8, 0x20000, 0x20008, 0xFFFFFFFF]
@@ -203,7 +201,7 @@ def test_conditions_of_dockers_form(capabilities: Collection[str], kernel: tuple
         {"defaultAction": ALLOW, "syscalls": [{"names": ["x"], "action": ALLOW, "errnoRet": "1"}]},
         {"defaultAction": ALLOW, "syscalls": [{"names": ["x"], "action": ALLOW, "args": [{"op": "EQ"}]}]},
         {"defaultAction": ALLOW, "syscalls": [{"names": ["x"], "action": ALLOW, "args": ["x"]}]},
-        {"defaultAction": ALLOW, "syscalls": [{"names": ["x"], "action": ALLOW, "includes": []}]},
+        {"defaultAction": ALLOW, "syscalls": [{"names": ["x"], "action": ALLOW, "includes": "x"}]},
         {"defaultAction": ALLOW, "syscalls": [{"names": ["x"], "action": ALLOW, "includes": [1]}]},
         {"defaultAction": ALLOW, "syscalls": [{"names": ["x"], "action": ALLOW, "includes": {"minKernel": "x"}}]},
         {"defaultAction": ALLOW, "architectures": "x"},
@@ -219,9 +217,7 @@ _values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.just(ALLOW),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["names", "action", "args", "op", "includes", "caps", "index"]), inner, max_size=3
-        )
+        | st.dictionaries(st.sampled_from(["names", "action", "args", "op", "includes", "caps"]), inner, max_size=3)
     ),
     max_leaves=12,
 )
