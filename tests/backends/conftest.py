@@ -30,6 +30,7 @@ from cri_dockerd_py.pause.image import PAUSE_IMAGE_NAME, pause_image_tar
 from cri_dockerd_py.settings.runtimes import ContainerdRuntime
 from tests import images
 from tests.engines import DockerEngine, RealEngine
+from tests.processes import erase
 
 HOST_DNS = "nameserver 192.0.2.1\n"
 OWN_PID = ContainerSecurity(namespaces=NamespaceOptions(pid=NamespaceMode.CONTAINER))
@@ -209,6 +210,7 @@ async def opened(real: RealEngine, directory: Path, **changes: Any) -> AsyncIter
             await asyncio.to_thread(real.remove_all_containers)
         for name in netns.names():
             await netns.remove(name)
+        await asyncio.to_thread(erase, directory / "state")
 
 
 @pytest.fixture

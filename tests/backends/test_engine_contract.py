@@ -366,11 +366,14 @@ async def test_update(backend: Backend) -> None:
     await backend.engine.containers.update(container_id, Resources(cpu_shares=200))
     await backend.engine.containers.start(container_id)
     shown = (await backend.look(container_id)).resources
-    assert shown == replace(limits, cpu_shares=200, memory_swap_limit_bytes=64 << 20)
+    # Docker tells what it made of a limit without one for swap.
+    assert shown.memory_swap_limit_bytes in (0, 64 << 20)
+    assert replace(shown, memory_swap_limit_bytes=0) == replace(limits, cpu_shares=200)
     await backend.engine.containers.update(container_id, Resources(memory_limit_bytes=128 << 20))
     await backend.engine.containers.update(container_id, Resources(cpuset_cpus="0"))
     shown = (await backend.look(container_id)).resources
-    assert (shown.memory_limit_bytes, shown.memory_swap_limit_bytes, shown.cpuset_cpus) == (128 << 20, 128 << 20, "0")
+    assert (shown.memory_limit_bytes, shown.cpuset_cpus) == (128 << 20, "0")
+    assert shown.memory_swap_limit_bytes in (0, 128 << 20)
     assert (shown.cpu_shares, shown.cpu_quota_us) == (200, 20000)
     await backend.engine.containers.update(container_id, Resources(memory_limit_bytes=32 << 20))
     with pytest.raises(CriError):
@@ -427,7 +430,8 @@ async def test_objects_of_another_shim_appear(backend: Backend, tmp_path: Path) 
 
 
 async def test_snapshot(backend: Backend) -> None:
-    running, dead = await backend.run(), await backend.run()
+    running = await backend.run(backend.pod(log_directory=str(backend.directory / "logs")))
+    dead = await backend.run()
     await backend.engine.sandboxes.kill(dead.id)
     created = await backend.create(running, "true")
     container_id = await backend.start(running, log_path=str(backend.directory / "logs/app/0.log"))

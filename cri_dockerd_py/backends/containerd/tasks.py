@@ -26,6 +26,8 @@ _SIGKILL = 9
 _LOG = logging.getLogger(__name__)
 #: The connection to a shim died under a call: it is ending, or is being connected anew.
 _SHIM_LOST = "ttrpc: closed"
+#: What a shim says of a task that cannot be deleted yet.
+_RUNS = "cannot delete a running process"
 _RETRY_PAUSES_S = (0.1, 0.4, 0.8)
 
 Answer = TypeVar("Answer")
@@ -118,6 +120,10 @@ class Tasks:
             answer = await self._again(lambda: self._client.call(self._client.tasks.Delete, request))
         except NotFound:
             return None
+        except Unknown as error:
+            if _RUNS not in str(error):
+                raise
+            raise FailedPrecondition(str(error)) from error
         return TaskInfo(
             container_id,
             TaskState.STOPPED,
