@@ -11,9 +11,6 @@ from cri_dockerd_py.distribution.rules.answers import Failure, Patience, error_f
 from cri_dockerd_py.distribution.sink import ContentMismatch
 from cri_dockerd_py.distribution.transport import Unreachable
 
-#: Smaller pieces are put together, so that what is done for each costs little.
-PIECE_BYTES = 512 << 10
-
 
 class BlobReader:
     """Reads one blob from `offset` to its end; `hosts` are those that sent some of it."""
@@ -48,8 +45,7 @@ class BlobReader:
 
     async def _pieces_of(self, body: Body) -> AsyncGenerator[bytes, None]:
         skip = body.skip
-        while self._at < self._descriptor.size:
-            piece, error = await _gather(body, PIECE_BYTES + skip)
+        while piece := await body.answer.piece():
             useful = piece[skip:] if skip else piece
             skip -= len(piece) - len(useful)
             if self._at + len(useful) > self._descriptor.size:
@@ -57,27 +53,9 @@ class BlobReader:
             if useful:
                 self._at += len(useful)
                 yield useful
-            if error is not None:
-                raise error
-        if await body.answer.piece():
-            raise self._too_long(body)
+        if self._at < self._descriptor.size:
+            raise Unreachable("the answer ended early")
 
     def _too_long(self, body: Body) -> ContentMismatch:
         size = self._descriptor.size
         return ContentMismatch(f"{body.host} sends more than the {size} bytes of {self._descriptor.digest}")
-
-
-async def _gather(body: Body, enough_bytes: int) -> tuple[bytes, Unreachable | None]:
-    """Return the next bytes, and the error when the body broke off after them."""
-    parts: list[bytes] = []
-    length = 0
-    while length < enough_bytes:
-        try:
-            data = await body.answer.piece()
-        except Unreachable as error:
-            return b"".join(parts), error
-        if not data:
-            return b"".join(parts), Unreachable("the answer ended early") if not parts else None
-        parts.append(data)
-        length += len(data)
-    return b"".join(parts), None

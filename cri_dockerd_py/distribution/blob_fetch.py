@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 from contextlib import aclosing
 
 from cri_dockerd_py.distribution.blob import BlobReader
 from cri_dockerd_py.distribution.descriptor import Descriptor
+from cri_dockerd_py.distribution.digest_check import DigestCheck
 from cri_dockerd_py.distribution.pulled_image import Progress
 from cri_dockerd_py.distribution.repository import Repository
 from cri_dockerd_py.distribution.sink import BlobSink, BlobWriter, ContentMismatch
@@ -71,15 +70,13 @@ class BlobFetch:
 
     async def _copy(self, descriptor: Descriptor, reader: BlobReader, writer: BlobWriter, *, verify: bool) -> None:
         """Write what is missing. Only a whole blob can be verified here; the writer verifies every one."""
-        loop = asyncio.get_running_loop()
-        hasher = hashlib.new(descriptor.digest.partition(":")[0])
+        check = DigestCheck(descriptor.digest) if verify else None
         async with aclosing(reader.pieces()) as pieces:
             async for piece in pieces:
-                hashing = loop.run_in_executor(None, hasher.update, piece) if verify else None
+                if check is not None:
+                    await check.add(piece)
                 await writer.write(piece)
-                if hashing is not None:
-                    await hashing
                 self._on_progress(descriptor, writer.offset, descriptor.size)
-        if verify and hasher.hexdigest() != descriptor.digest.partition(":")[2]:
+        if check is not None and not await check.passes():
             sources = ", ".join(sorted(reader.hosts))
             raise ContentMismatch(f"{self.reference}: the content that {sources} sends is not {descriptor.digest}")

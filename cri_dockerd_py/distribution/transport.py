@@ -155,9 +155,13 @@ class Transport:
     async def _exchange(
         self, method: str, host: RegistryHost, url: URL, headers: CIMultiDict[str], form: Mapping[str, str] | None
     ) -> Answer:
+        try:
+            context = await self._contexts.context(host.tls_towards(url.host or "")) if url.scheme == "https" else True
+        except OSError as error:
+            raise Unreachable(describe(error)) from error
         self._watch.opened()
         try:
-            step = self._request(method, host, url, headers, form)
+            step = self._request(method, url, headers, form, context, host.dial_timeout_s)
             response = await self._watch.wait(step, host.dial_timeout_s + _HEADERS_WITHIN_S)
             return Answer(response, self._watch)
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -168,9 +172,14 @@ class Transport:
             raise
 
     async def _request(
-        self, method: str, host: RegistryHost, url: URL, headers: CIMultiDict[str], form: Mapping[str, str] | None
+        self,
+        method: str,
+        url: URL,
+        headers: CIMultiDict[str],
+        form: Mapping[str, str] | None,
+        context: ssl.SSLContext | bool,
+        dial_timeout_s: float,
     ) -> aiohttp.ClientResponse:
-        secure = url.scheme == "https"
         proxy = proxy_for(str(url), os.environ)
         return await self._http.request(
             method,
@@ -178,10 +187,10 @@ class Transport:
             headers=headers,
             data=form,
             allow_redirects=False,
-            ssl=await self._contexts.context(host.tls_towards(url.host or "")) if secure else True,
+            ssl=context,
             proxy=URL(proxy).with_user(None) if proxy else None,
             proxy_auth=_proxy_login(URL(proxy)) if proxy else None,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=host.dial_timeout_s),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=dial_timeout_s),
         )
 
 
