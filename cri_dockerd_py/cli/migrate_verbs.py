@@ -141,7 +141,7 @@ def _begin(arguments: argparse.Namespace, begin: _Begin | None) -> int:
 
 
 async def _states(admin: Admin) -> AsyncIterator[pb.Migration]:
-    """Yield the migration's states until it has ended; a service that is restarted goes on with it, and so does this."""
+    """Yield the migration's states until it has ended, over a restart of the service as well."""
     silent_since = time.monotonic()
     while True:
         try:

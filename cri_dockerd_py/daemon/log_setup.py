@@ -8,7 +8,9 @@ import sys
 import time
 
 from cri_dockerd_py.cri.methods import REQUEST_ID
+from cri_dockerd_py.errors import InvalidArgument
 
+_LEVELS = ("error", "warning", "info", "debug")
 _QUIET = ("asyncio", "aiohttp", "grpc", "docker", "urllib3")
 
 
@@ -54,3 +56,17 @@ def set_up_logs(level: str, log_format: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class ServiceLogLevel:
+    """The level of all logs of the service, while it runs."""
+
+    def get(self) -> str:
+        """Return the level's name."""
+        return logging.getLevelName(logging.getLogger().level).lower()
+
+    def set(self, level: str) -> None:
+        """Set the level until the next start; InvalidArgument when there is no such level."""
+        if level not in _LEVELS:
+            raise InvalidArgument(f"{level!r} is no log level: give one of {', '.join(_LEVELS)}")
+        logging.getLogger().setLevel(level.upper())

@@ -17,6 +17,8 @@ from cri_dockerd_py.core.node import Node
 from cri_dockerd_py.core.sessions import Sessions
 from cri_dockerd_py.core.stats import Stats
 from cri_dockerd_py.cri.server import CriServer
+from cri_dockerd_py.daemon.admin_wiring import KubeletWatch, admin_socket
+from cri_dockerd_py.daemon.image_transfers import image_transfers
 from cri_dockerd_py.daemon.instance import instance_name, sole_use
 from cri_dockerd_py.daemon.log_setup import set_up_logs
 from cri_dockerd_py.daemon.metrics_wiring import MetricsWiring
@@ -98,7 +100,9 @@ async def _running(settings: Settings, manager: ServiceManager) -> AsyncIterator
             status=core.status,
         )
         await stack.enter_async_context(_background(settings, core, network, manager, metrics))
-        await stack.enter_async_context(_endpoints(settings, node, metrics, core))
+        kubelet = KubeletWatch(metrics.rpcs.series)
+        await stack.enter_async_context(_endpoints(settings, node, metrics, core, kubelet))
+        await stack.enter_async_context(admin_socket(settings, core, database, image_transfers(sides), kubelet))
         yield
 
 
@@ -135,9 +139,11 @@ async def _background(
 
 
 @asynccontextmanager
-async def _endpoints(settings: Settings, node: Node, metrics: ServiceMetrics, core: Core) -> AsyncIterator[None]:
+async def _endpoints(
+    settings: Settings, node: Node, metrics: ServiceMetrics, core: Core, kubelet: KubeletWatch
+) -> AsyncIterator[None]:
     """Serve CRI, and metrics where wanted."""
-    server = CriServer(settings.container_runtime_endpoint, node, metrics.rpcs.series)
+    server = CriServer(settings.container_runtime_endpoint, node, kubelet.series)
     page = MetricsEndpoint(metrics.page, lambda: _problem(core))
     try:
         if settings.metrics_bind_addr:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from cri_dockerd_py.backends.image_transfer import ImageTransfer
-from cri_dockerd_py.errors import CriError, FailedPrecondition, Unknown
+from cri_dockerd_py.errors import CriError, FailedPrecondition, Unimplemented, Unknown
 from cri_dockerd_py.migration.plan import PlannedImage
 from cri_dockerd_py.migration.port import NodePort
 from cri_dockerd_py.migration.progress import ImageProgress
@@ -44,7 +44,9 @@ class ImageCopies:
         tally = _Tally(len(images) - len(gone), missing, note)
         if not missing:
             return
-        transfer = self._transfers[source, target]
+        transfer = self._transfers.get((source, target))
+        if transfer is None:
+            raise Unimplemented(f"images cannot be copied from {source} to {target}: pull them there first")
         await self._check_room(transfer, missing)
         slots = asyncio.Semaphore(_AT_ONCE)
         try:

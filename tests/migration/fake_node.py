@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -157,7 +158,7 @@ class FakeNode:
     def add_sandbox(self, spec: SandboxSpec, engine: str) -> SandboxRecord:
         """Add a READY sandbox."""
         number = next(_serial)
-        sandbox = SandboxRecord(f"sandbox{number}", spec, SandboxState.READY, number, engine, pid=number)
+        sandbox = SandboxRecord(f"sandbox{number}-{os.getpid()}", spec, SandboxState.READY, number, engine, pid=number)
         self.put(sandbox)
         return sandbox
 
