@@ -43,8 +43,7 @@ def load_default_apparmor_profile(engine_pid: int = 0) -> None:
 
 def relabel(path: str, label: str) -> None:
     """Give a file, or a directory with all that is in it, a label; a file system that has none is fine (MNT-12)."""
-    if path.rstrip("/") in _NEVER or path == "/":
-        raise InvalidArgument(f"{path} would be relabelled with all of its content, which the host needs as it is")
+    check_relabelling(path)
     for name in _tree(path):
         try:
             os.setxattr(name, _SELINUX, label.encode(), follow_symlinks=False)
@@ -54,6 +53,12 @@ def relabel(path: str, label: str) -> None:
             if error.errno in (errno.ENOTSUP, errno.EROFS):
                 return
             raise FailedPrecondition(f"{name} cannot be given the SELinux label {label}: {error.strerror}") from error
+
+
+def check_relabelling(path: str) -> None:
+    """Refuse directories whose labels the host itself depends on."""
+    if os.path.realpath(path) in _NEVER:
+        raise InvalidArgument(f"{path} would be relabelled with all of its content, which the host needs as it is")
 
 
 def _tree(path: str) -> Iterator[str]:
