@@ -1,0 +1,74 @@
+"""`doctor`: what of this node would keep pods from running well."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cri_dockerd_py.cli import exits
+
+if TYPE_CHECKING:
+    from cri_dockerd_py.doctor import Finding
+
+_MARKS = {"ok": "ok  ", "warning": "warn", "failure": "FAIL"}
+_COLOURS = {"ok": "32", "warning": "33", "failure": "31"}
+
+
+def add_verbs(verbs: Any, chosen: str) -> None:
+    """Add the verb; it gets its flags when it is chosen."""
+    doctor = verbs.add_parser(
+        "doctor",
+        help="examine this node: kernel, cgroups, engines, CNI, sockets, disk, clock, leftovers",
+        description="Says what would keep pods from running well, why it matters, and the command that mends it. "
+        f"Exits with 0 when nothing is wrong, with {exits.INCOMPLETE} when there are warnings alone, and with "
+        f"{exits.FAILURE} when pods cannot run.",
+    )
+    doctor.set_defaults(run=_doctor)
+    if chosen == "doctor":
+        from cri_dockerd_py.cli.setting_flags import add_setting_flags
+
+        doctor.add_argument("--output", choices=("text", "json"), default="text", help="how to print (default: text)")
+        add_setting_flags(doctor)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from cri_dockerd_py.cli.setting_flags import load
+    from cri_dockerd_py.doctor import examine
+
+    findings = examine(load(arguments).settings)
+    if arguments.output == "json":
+        print(json.dumps([_plain(finding) for finding in findings]))
+    else:
+        print(_text(findings, colour=sys.stdout.isatty()))
+    levels = {finding.level.value for finding in findings}
+    return exits.FAILURE if "failure" in levels else exits.INCOMPLETE if "warning" in levels else 0
+
+
+def _plain(finding: Finding) -> dict[str, str]:
+    return {
+        "area": finding.area,
+        "level": finding.level.value,
+        "what": finding.what,
+        "why": finding.why,
+        "fix": finding.fix,
+    }
+
+
+def _text(findings: Sequence[Finding], *, colour: bool) -> str:
+    lines = []
+    width = max(len(finding.area) for finding in findings)
+    indent = " " * (width + 8)
+    for finding in findings:
+        level = finding.level.value
+        mark = f"\x1b[{_COLOURS[level]}m{_MARKS[level]}\x1b[0m" if colour else _MARKS[level]
+        lines.append(f"{mark}  {finding.area.ljust(width)}  {finding.what}")
+        if finding.why:
+            lines.append(f"{indent}why: {finding.why}")
+        if finding.fix:
+            lines.append(f"{indent}fix: {finding.fix}")
+    counts = [sum(finding.level.value == level for finding in findings) for level in ("failure", "warning", "ok")]
+    lines.append(f"\n{counts[0]} failures, {counts[1]} warnings, {counts[2]} in order")
+    return "\n".join(lines)

@@ -1,0 +1,66 @@
+"""What a check says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from cri_dockerd_py.settings import Settings
+
+
+class Level(Enum):
+    """How bad it is; a FAILURE keeps pods from running, a WARNING will be felt one day."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One fact about the node. `why` says what it does to pods, `fix` is a command or a line to set; empty when OK."""
+
+    area: str
+    level: Level
+    what: str
+    why: str = ""
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """The node under examination: the service's settings, and the directory that is its root."""
+
+    settings: Settings
+    root: Path = Path("/")
+
+    def text(self, path: str) -> str:
+        """Return a small file's content without white space around it, empty when it is not there."""
+        try:
+            return (self.root / path.lstrip("/")).read_text(errors="replace").strip()
+        except OSError:
+            return ""
+
+    def exists(self, path: str) -> bool:
+        """Whether something is at `path`."""
+        return (self.root / path.lstrip("/")).exists()
+
+
+Check = Callable[[Patient], Iterable[Finding]]
+
+
+def ok(area: str, what: str) -> Finding:
+    """Return a finding that is as it should be."""
+    return Finding(area, Level.OK, what)
+
+
+def warning(area: str, what: str, why: str, fix: str) -> Finding:
+    """Return a finding that will be felt one day."""
+    return Finding(area, Level.WARNING, what, why, fix)
+
+
+def failure(area: str, what: str, why: str, fix: str) -> Finding:
+    """Return a finding that keeps pods from running."""
+    return Finding(area, Level.FAILURE, what, why, fix)
