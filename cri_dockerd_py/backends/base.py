@@ -49,6 +49,8 @@ class StartedProcess:
 
     pid: int
     started_at_ns: int
+    #: Where a container's changes to its image are, if that was not known when it was created.
+    writable_layer_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,13 @@ class SandboxRuntime(ABC):
     @abstractmethod
     async def start(self, sandbox_id: str, spec: SandboxSpec) -> StartedProcess:
         """Start it with resolv.conf, hosts and hostname in place."""
+
+    async def forerunner(self, sandbox_id: str, spec: SandboxSpec) -> int:
+        """While `start` runs, return a process in the sandbox's new network namespace; 0 when that cannot be told.
+
+        It may end at any time, and the namespace has to be compared with the first process's once there is one.
+        """
+        return 0
 
     @abstractmethod
     async def kill(self, sandbox_id: str) -> None:

@@ -193,6 +193,7 @@ class Containers:
             pid=0 if ended else started.pid,
             started_at_ns=started.started_at_ns or current.started_at_ns,
             user=user or current.user,
+            writable_layer_path=started.writable_layer_path or current.writable_layer_path,
         )
         await self._records.put_container(stored(current))
         self._inventory.put_container(current)
@@ -222,6 +223,7 @@ class Containers:
             if await self._ended(side, record.id, timeout_s):
                 return
         await side.health.guard(side.engine.containers.signal(record.id, signal.SIGKILL))
+        await self._look(side, record.id)  # an engine may be done with it before it says so
         if not await self._ended(side, record.id, _KILL_WITHIN_S):
             raise FailedPrecondition(
                 f"container {record.id} has not ended {_KILL_WITHIN_S:.0f} s after SIGKILL; "
@@ -250,13 +252,20 @@ class Containers:
         while (left := deadline - time.monotonic()) > 0:
             if await self._inventory.wait_ended(container_id, min(left, _LOOK_AGAIN_S)):
                 return True
-            seen = await side.health.guard(side.engine.containers.inspect(container_id))
-            if seen is None:
+            if await self._look(side, container_id):
                 return True
-            if seen.state is ContainerState.EXITED:
-                oom_killed = seen.reason == "OOMKilled"
-                self._inventory.mark_exited(container_id, seen.exit_code, seen.finished_at_ns, oom_killed=oom_killed)
         return False
+
+    async def _look(self, side: Side, container_id: str) -> bool:
+        """Ask the engine whether a container has ended; return whether it is gone altogether."""
+        known = self._inventory.containers.get(container_id)
+        if known is None or known.state is ContainerState.EXITED:
+            return known is None
+        seen = await side.health.guard(side.engine.containers.inspect(container_id))
+        if seen is not None and seen.state is ContainerState.EXITED:
+            oom_killed = seen.reason == "OOMKilled"
+            self._inventory.mark_exited(container_id, seen.exit_code, seen.finished_at_ns, oom_killed=oom_killed)
+        return seen is None
 
     # --- remove
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Collection, Mapping
 
 from cri_dockerd_py.errors import CriError
@@ -55,6 +56,18 @@ class PodAttachments:
         """Run CNI ADD on the pinned namespace; return the pod's addresses."""
         request = _request(attachment.sandbox_id, attachment.spec, attachment.netns_path)
         return (await self._network.setup(request)).ips
+
+    def is_of(self, attachment: Attachment, pid: int) -> bool:
+        """Whether the pinned namespace is the one that process `pid` is in."""
+        try:
+            return os.path.samefile(attachment.netns_path, f"/proc/{pid}/ns/net")
+        except OSError:
+            return False
+
+    async def take_off(self, attachment: Attachment) -> None:
+        """Run CNI DEL and unpin the namespace; the attachment stays on record, for another one."""
+        await self._network.teardown(_request(attachment.sandbox_id, attachment.spec, attachment.netns_path))
+        await self._netns.remove(attachment.sandbox_id)
 
     def is_held(self, sandbox_id: str) -> bool:
         """Whether the sandbox may hold an address."""

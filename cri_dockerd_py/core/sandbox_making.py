@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import secrets
 from dataclasses import dataclass
 from functools import partial
 
-from cri_dockerd_py.backends.base import CreatedSandbox
+from cri_dockerd_py.backends.base import CreatedSandbox, SandboxRuntime, StartedProcess
 from cri_dockerd_py.core.engines import Side
 from cri_dockerd_py.core.pod_attachments import PodAttachments
 from cri_dockerd_py.core.together import both
 from cri_dockerd_py.core.undo import Undo
+from cri_dockerd_py.errors import NotFound
 from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxSpec, SandboxState
 from cri_dockerd_py.store.records import Attachment, Records, StoredSandbox
 
+_LOG = logging.getLogger(__name__)
 _ID_BYTES = 32
 
 
@@ -87,7 +91,7 @@ class SandboxMaking:
         return _Made(created, started.pid, ips, netns_path)
 
     async def _make_then_attach(self, plan: Plan, undo: Undo) -> _Made:
-        """The namespace is that of the first process, so CNI ADD comes after the start."""
+        """The engine makes the namespace while it starts the first process."""
         sandboxes, spec = plan.side.engine.sandboxes, plan.spec
         created = await sandboxes.create(spec)
         undo.push("remove sandbox", partial(sandboxes.remove, created.id))
@@ -98,6 +102,39 @@ class SandboxMaking:
         await self._records.attach(attachment, plan.intent_id)
         undo.push("release network", partial(self._attachments.release, created.id, None))
         self._attachments.hold(attachment)
-        started = await sandboxes.start(created.id, spec)
+        started, ips = await self._start_and_attach(sandboxes, attachment)
+        return _Made(created, started.pid, ips, attachment.netns_path)
+
+    async def _start_and_attach(
+        self, sandboxes: SandboxRuntime, attachment: Attachment
+    ) -> tuple[StartedProcess, tuple[str, ...]]:
+        """Run CNI ADD beside the start, from when there is a namespace, which is compared with the final one."""
+        start = asyncio.ensure_future(sandboxes.start(attachment.sandbox_id, attachment.spec))
+        search = asyncio.ensure_future(sandboxes.forerunner(attachment.sandbox_id, attachment.spec))
+        try:
+            await asyncio.wait((start, search), return_when=asyncio.FIRST_COMPLETED)
+            pid = search.result() if search.done() and search.exception() is None else 0
+            if pid and not start.done() and await self._pin_early(attachment, pid):
+                started, ips = await both(_result(start), self._attachments.add(attachment))
+                if self._attachments.is_of(attachment, started.pid):
+                    return started, ips
+                _LOG.warning("sandbox %s ended up in another network namespace than at first", attachment.sandbox_id)
+                await self._attachments.take_off(attachment)
+            started = await start
+        finally:
+            start.cancel()
+            search.cancel()
+            await asyncio.gather(start, search, return_exceptions=True)
         await self._attachments.pin(attachment, started.pid)
-        return _Made(created, started.pid, await self._attachments.add(attachment), attachment.netns_path)
+        return started, await self._attachments.add(attachment)
+
+    async def _pin_early(self, attachment: Attachment, pid: int) -> bool:
+        try:
+            await self._attachments.pin(attachment, pid)
+        except NotFound:  # it has ended since
+            return False
+        return True
+
+
+async def _result(job: asyncio.Future[StartedProcess]) -> StartedProcess:
+    return await job

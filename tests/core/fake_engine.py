@@ -25,6 +25,10 @@ from tests.processes import wait_until
 Hook = Callable[[], Awaitable[None]]
 
 
+async def _unknown(_sandbox_id: str) -> int:
+    return 0
+
+
 @dataclass
 class World:
     """All that an engine has. `away` makes every call fail; `hooks` run before the named step."""
@@ -42,6 +46,8 @@ class World:
     mountpoint: str = "/"
     used_bytes: int = 100
     events: list[asyncio.Queue[base.EngineEvent]] = field(default_factory=list)
+    forerunner: Callable[[str], Awaitable[int]] = field(default=_unknown)
+    enter: Sequence[str] = ("unshare", "--net")
 
     async def step(self, name: str) -> None:
         """Take note of a call, and let the test interfere."""
@@ -107,12 +113,15 @@ class _Sandboxes(base.SandboxRuntime):
     async def start(self, sandbox_id: str, spec: SandboxSpec) -> base.StartedProcess:
         await self.world.step("start sandbox")
         record = self.world.sandboxes[sandbox_id]
-        enter = ["nsenter", f"--net={record.netns_path}"] if record.netns_path else ["unshare", "--net"]
+        enter = ["nsenter", f"--net={record.netns_path}"] if record.netns_path else self.world.enter
         pid = self.world.run(sandbox_id, [] if spec.host_network else enter)
         if not spec.host_network:
             await asyncio.to_thread(wait_until, lambda: _netns_of(pid) != _netns_of("self"), "the namespace", 10)
         self.world.sandboxes[sandbox_id] = replace(record, state=SandboxState.READY, pid=pid)
         return base.StartedProcess(pid, time.time_ns())
+
+    async def forerunner(self, sandbox_id: str, spec: SandboxSpec) -> int:
+        return await self.world.forerunner(sandbox_id)
 
     async def kill(self, sandbox_id: str) -> None:
         await self.world.step("kill sandbox")

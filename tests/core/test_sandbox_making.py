@@ -108,3 +108,77 @@ async def test_a_crash_between_record_and_namespace_is_taken_back(bench: Bench) 
         assert core.inventory.sandboxes == {}
         assert bench.netns.names() == []
         await core.sandboxes.remove(await core.sandboxes.run(spec))
+
+
+class Forerunner:
+    """A process in a namespace of its own, which Docker's start may or may not take over."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.pid = bench.docker.run("forerunner", ["unshare", "--net"])
+        wait_until(lambda: inode_of(self.pid) != inode_of("self"), "its namespace", 10)
+
+    async def __call__(self, sandbox_id: str) -> int:
+        return self.pid
+
+    async def wait_for_network(self) -> None:
+        """Hold the start back until the pod has an address."""
+        await asyncio.to_thread(wait_until, lambda: bool(self.bench.network.leases()), "an address", 10)
+
+
+def inode_of(pid: int | str) -> int:
+    return os.stat(f"/proc/{pid}/ns/net").st_ino
+
+
+@pytest.mark.behaviour("RUN-01")
+async def test_the_network_is_set_up_while_the_engine_starts_the_process(bench: Bench) -> None:
+    world, forerunner = bench.docker, Forerunner(bench)
+    world.forerunner, world.enter = forerunner, ["nsenter", f"--net=/proc/{forerunner.pid}/ns/net"]
+    world.hooks["start sandbox"] = forerunner.wait_for_network
+    async with bench.core(world) as core:
+        sandbox_id = await core.sandboxes.run(pod_spec())
+        record = core.inventory.sandboxes[sandbox_id]
+        assert record.ips == tuple(bench.network.leases())
+        assert os.stat(record.netns_path).st_ino == inode_of(record.pid) == inode_of(forerunner.pid)
+        await core.sandboxes.remove(sandbox_id)
+    assert nothing_left(bench)
+
+
+@pytest.mark.behaviour("RUN-01")
+async def test_a_process_that_ends_up_in_another_namespace_gets_its_network_there(bench: Bench) -> None:
+    world, forerunner = bench.docker, Forerunner(bench)
+    world.forerunner = forerunner
+    world.hooks["start sandbox"] = forerunner.wait_for_network
+    async with bench.core(world) as core:
+        sandbox_id = await core.sandboxes.run(pod_spec())
+        record = core.inventory.sandboxes[sandbox_id]
+        assert os.stat(record.netns_path).st_ino == inode_of(record.pid) != inode_of(forerunner.pid)
+        assert [*record.ips] == bench.network.leases()
+        await core.sandboxes.remove(sandbox_id)
+    assert nothing_left(bench)
+
+
+@pytest.mark.behaviour("RUN-06")
+async def test_a_failed_start_takes_a_network_back_that_was_set_up_early(bench: Bench) -> None:
+    world, forerunner = bench.docker, Forerunner(bench)
+
+    async def fail() -> None:
+        await forerunner.wait_for_network()
+        raise Unknown("no such luck")
+
+    world.forerunner, world.hooks["start sandbox"] = forerunner, fail
+    async with bench.core(world) as core:
+        with pytest.raises(Unknown, match="no such luck"):
+            await core.sandboxes.run(pod_spec())
+    assert nothing_left(bench)
+
+
+@pytest.mark.behaviour("RUN-01")
+async def test_a_forerunner_that_is_gone_does_no_harm(bench: Bench) -> None:
+    async def gone(_sandbox_id: str) -> int:
+        return 2**22 - 1
+
+    bench.docker.forerunner = gone
+    async with bench.core(bench.docker) as core:
+        await core.sandboxes.remove(await core.sandboxes.run(pod_spec()))
+    assert nothing_left(bench)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,18 +70,17 @@ class DockerContainers(ContainerRuntime):
         facts = await self._daemon.facts()
         prepared = await self._preparation.prepare(spec, image, sandbox, facts, has_log=bool(log_path))
         body = container_config(spec, sandbox, prepared, facts, log_path=log_path)
+        created_at_ns = time.time_ns()
         container_id = await self._objects.create(container_name(spec.metadata, sandbox.spec.metadata), body)
-        document = await self._existing(container_id)
         if spec.resources.unified:
             self._unified[container_id] = spec.resources.unified
         image_ref, image_name = shown_image(image, image.id, spec.image.image)
         return CreatedContainer(
             id=container_id,
-            created_at_ns=time_ns(document.get("Created")),
+            created_at_ns=created_at_ns,
             image_ref=image_ref,
             image_name=image_name,
             stop_signal=spec.stop_signal or parse_signal(image.stop_signal),
-            writable_layer_path=writable_layer_path(document),
         )
 
     async def start(self, container_id: str) -> StartedProcess:
@@ -100,7 +100,7 @@ class DockerContainers(ContainerRuntime):
         log_path = str((document["Config"].get("Labels") or {}).get(keys.LOG_PATH) or "")
         if log_path:
             await self._logs.started(log_path, str(document.get("LogPath") or ""))
-        return StartedProcess(pid, time_ns(state.get("StartedAt")))
+        return StartedProcess(pid, time_ns(state.get("StartedAt")), writable_layer_path(document))
 
     async def _set_unified(self, container_id: str, pid: int, unified: Mapping[str, str]) -> None:
         try:

@@ -22,6 +22,8 @@ class DaemonState:
     def __init__(self, client: DockerClient) -> None:
         self.least_oom_score_adj = LEAST_OOM_SCORE_ADJ
         self.capabilities: frozenset[str] | None = None
+        #: The daemon's process when it was looked at, 0 when that cannot be told.
+        self.pid = 0
         self._client = client
         self._facts: DaemonFacts | None = None
         self._reading = asyncio.Lock()
@@ -45,8 +47,8 @@ class DaemonState:
         except (AttributeError, TypeError, ValueError) as error:
             raise Unavailable(f"Docker's description of itself makes no sense: {error!r}") from error
         if self._facts is None or facts.version != self._facts.version:
-            pid = await self._client.daemon_pid()
-            rights = await asyncio.to_thread(engine_rights, pid)
+            self.pid = await self._client.daemon_pid()
+            rights = await asyncio.to_thread(engine_rights, self.pid)
             self.least_oom_score_adj, self.capabilities = rights.least_oom_score_adj, rights.capabilities
         self._facts = facts
         return facts

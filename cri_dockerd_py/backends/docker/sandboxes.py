@@ -13,6 +13,7 @@ from cri_dockerd_py.backends.docker import labels as keys
 from cri_dockerd_py.backends.docker.checkpoint import CheckpointFiles, checkpoint_of
 from cri_dockerd_py.backends.docker.convert import NotOursError, docker_type, time_ns
 from cri_dockerd_py.backends.docker.daemon_state import DaemonState
+from cri_dockerd_py.backends.docker.forerunner import Forerunners, cgroup_path
 from cri_dockerd_py.backends.docker.image_volumes import ImageVolumes
 from cri_dockerd_py.backends.docker.objects import DockerObjects
 from cri_dockerd_py.backends.docker.pause import PauseImage
@@ -49,6 +50,7 @@ class DockerSandboxes(SandboxRuntime):
         self._volumes = volumes
         self._write_resolv_conf = write_resolv_conf
         self._engine_name = engine_name
+        self._forerunners = Forerunners()
 
     async def create(self, spec: SandboxSpec, *, netns_path: str = "", sandbox_id: str = "") -> CreatedSandbox:
         """Make the pause container and its checkpoint."""
@@ -85,6 +87,13 @@ class DockerSandboxes(SandboxRuntime):
         if path := document.get("ResolvConfPath"):
             await self._write_dns(Path(path), spec)
         return StartedProcess(int(document["State"].get("Pid") or 0), time_ns(document["State"].get("StartedAt")))
+
+    async def forerunner(self, sandbox_id: str, spec: SandboxSpec) -> int:
+        """Return a process in the namespace that is being made, as its cgroup shows; only with the default runtime."""
+        if spec.runtime_handler:
+            return 0
+        driver = (await self._daemon.facts()).cgroup_driver
+        return await self._forerunners.find(cgroup_path(sandbox_id, spec.cgroup_parent, driver), self._daemon.pid)
 
     async def _write_dns(self, path: Path, spec: SandboxSpec) -> None:
         """Docker has written the node's settings; a pod on the node's network that asks for nothing keeps them."""
