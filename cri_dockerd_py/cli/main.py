@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     elif words and words[0].startswith("-") and words[0] not in _HELP_FLAGS:
         # cri-dockerd has no verbs: its unit files start with a flag.
         words.insert(0, "serve")
-    parser = _parser(words)
+    parser = command_parser(words)
     arguments = parser.parse_args(words)
     try:
         code = int(arguments.run(arguments))
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
         return exits.FAILURE
 
 
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+def command_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """Return the parser; only the chosen verb gets its flags, since they cost the import of the settings."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
