@@ -61,6 +61,11 @@ class Channel:
         if channel is not None:
             await channel.close()
 
+    async def retry_now(self) -> None:
+        """Give up a connection that failed and waits before it tries again: it is known that there is a listener."""
+        if self._grpc is not None and self._grpc.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            await self.close()
+
     def unary_unary(self, path: str, request_serializer: _Codec, response_deserializer: _Codec, **_: object) -> Unary:
         """Return a method with one answer; called by generated code, as its two siblings are."""
         return Unary(self, path, request_serializer, response_deserializer)

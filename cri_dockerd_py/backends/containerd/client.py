@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import Any, Protocol, TypeVar, cast
 
@@ -94,6 +95,16 @@ class ContainerdClient:
     async def close(self) -> None:
         """Break off all calls, those of other namespaces on this connection too; may be called twice."""
         await self._channel.close()
+
+    async def listens(self) -> bool:
+        """Return whether somebody listens at the endpoint; if so, the next call connects at once."""
+        try:
+            _, writer = await asyncio.open_unix_connection(self.endpoint.removeprefix("unix://"))
+        except OSError:
+            return False
+        writer.close()
+        await self._channel.retry_now()
+        return True
 
     async def ping(self) -> VersionResponse:
         """Return containerd's version; Unavailable when it does not answer soon."""

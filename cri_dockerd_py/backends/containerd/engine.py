@@ -172,6 +172,7 @@ class ContainerdEngine:
             self._outputs,
             self._statuses,
             ooms,
+            fifos,
             self._leftovers,
             ENGINE_NAME,
         )

@@ -45,6 +45,7 @@ _ECHO_TOPIC = "/cri-dockerd-py/subscribed"
 _ECHO_TYPE = "io.cri-dockerd-py.Subscribed"
 _ECHO_EVERY_S = 0.1
 _ECHO_WITHIN_S = 5.0
+_LISTENS_EVERY_S = 0.1
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 2.0
 #: Of tasks only what is looked at below: the others are as many again.
 _TOPICS = (
@@ -106,6 +107,11 @@ class ContainerdEvents(EventSource):
             yield Disconnected(reason)
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, _LAST_RETRY_S)
+            # What ended meanwhile is told by shims soon after containerd is back, and only once.
+            while True:
+                if await self._client.listens():
+                    break
+                await asyncio.sleep(_LISTENS_EVERY_S)
 
     async def _one_stream(self) -> AsyncIterator[EngineEvent]:
         await self._client.ping()

@@ -9,8 +9,8 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 
 from cri_dockerd_py.backends.base import ProcessExited
@@ -98,14 +98,29 @@ class Exits:
 
         A task that is frozen is thawed: it got its signal, and can act on it only then.
         """
-        ended = asyncio.Event()
-        waiters = self._waiters.setdefault(object_id, set())
-        waiters.add(ended)
-        try:
+        with self._awaiting(object_id) as ended:
             if not await self._tasks.kill(object_id, signal.SIGKILL, everything=True):
                 await self.settled(object_id)
                 return True
             return await self._wait(object_id, ended, within_s)
+
+    async def late_news(self, object_id: str, within_s: float) -> bool:
+        """Return whether the end of an object that has no task any more is told after all within the time."""
+        with self._awaiting(object_id) as ended:
+            try:
+                async with asyncio.timeout(within_s):
+                    await ended.wait()
+            except TimeoutError:
+                return False
+            return True
+
+    @contextmanager
+    def _awaiting(self, object_id: str) -> Iterator[asyncio.Event]:
+        ended = asyncio.Event()
+        waiters = self._waiters.setdefault(object_id, set())
+        waiters.add(ended)
+        try:
+            yield ended
         finally:
             waiters.discard(ended)
             if not waiters:

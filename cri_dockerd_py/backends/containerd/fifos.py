@@ -41,6 +41,10 @@ class Fifos:
             _make(paths.values())
         return Stdio(terminal=terminal, **{name: str(path) for name, path in paths.items()})
 
+    def has_any(self, container_id: str) -> bool:
+        """Whether the container's directory is there: it does not survive a reboot."""
+        return self._paths.io(container_id).is_dir()
+
     def remove_now(self, stdio: Stdio) -> None:
         """Remove the FIFOs of a process: a few short system calls."""
         for path in (stdio.stdin, stdio.stdout, stdio.stderr):

@@ -110,6 +110,8 @@ class ContainerdSandboxes(SandboxRuntime):
 
     async def remove(self, sandbox_id: str) -> None:
         """Remove task, snapshots, record and files, in an order in which nothing is lost sight of."""
+        if sandbox_id in self._objects.running:
+            await self._exits.kill(sandbox_id, _KILL_WITHIN_S)
         await self._exits.settled(sandbox_id)
         await self._tasks.erase(sandbox_id)
         held = self._objects.held.get(sandbox_id)

@@ -14,6 +14,7 @@ from cri_dockerd_py.backends.base import EngineSnapshot
 from cri_dockerd_py.backends.containerd import labels
 from cri_dockerd_py.backends.containerd.daemon_state import DaemonState
 from cri_dockerd_py.backends.containerd.exits import Exits
+from cri_dockerd_py.backends.containerd.fifos import Fifos
 from cri_dockerd_py.backends.containerd.images import ContainerdImages
 from cri_dockerd_py.backends.containerd.leftovers import Leftovers
 from cri_dockerd_py.backends.containerd.objects import Held, NotOursError, Objects
@@ -34,7 +35,8 @@ from cri_dockerd_py.model.sandbox import SandboxRecord
 _LOG = logging.getLogger(__name__)
 #: Ends that take longer to deal with are told later, as events.
 _SETTLE_WITHIN_S = 10.0
-_MOUNTS_AT_ONCE = 16
+#: A shim whose event could not be told tries again after 1 s, 2 s more, 3 s more, and so on.
+_LATE_NEWS_WITHIN_S = 6.0
 
 
 class ContainerdSnapshots:
@@ -50,6 +52,7 @@ class ContainerdSnapshots:
         outputs: ContainerOutputs,
         statuses: Statuses,
         ooms: OomKills,
+        fifos: Fifos,
         leftovers: Leftovers,
         engine_name: str,
     ) -> None:
@@ -61,6 +64,7 @@ class ContainerdSnapshots:
         self._outputs = outputs
         self._statuses = statuses
         self._ooms = ooms
+        self._fifos = fifos
         self._leftovers = leftovers
         self._engine_name = engine_name
         self._skipped: set[str] = set()
@@ -128,28 +132,35 @@ class ContainerdSnapshots:
     async def _settle(self, held: Sequence[Held], tasks: Mapping[str, TaskInfo], ran_before: Mapping[str, int]) -> None:
         """Deal with ends that nobody has seen, and wait for them a while."""
         jobs = []
+        lost = []
         for item in held:
             task = tasks.get(item.id)
             if task is not None and task.state is TaskState.STOPPED:
                 jobs.append(self._exits.ended(item.id, task.exit_code, task.exited_at_ns))
             elif task is None and not self._exits.is_busy(item.id):
-                await self._note_lost(item, ran_before)
+                lost.append(item)
         waiting = [job for job in jobs if job is not None]
         if waiting:
             await asyncio.wait(waiting, timeout=_SETTLE_WITHIN_S)
+        await asyncio.gather(*(self._note_lost(item, ran_before) for item in lost))
 
     async def _note_lost(self, held: Held, ran_before: Mapping[str, int]) -> None:
         """Put on file that a container that was started has no task any more."""
         if self._objects.running.get(held.id) != ran_before.get(held.id):
             return  # it was started while the lists were being read
-        self._objects.running.pop(held.id, None)
-        if held.kind != labels.CONTAINER:
-            return
-        status = self._statuses.known(held)
-        if status.started_at_ns and not status.finished_at_ns:
+        if held.kind == labels.CONTAINER and self._has_run(held):
+            # Containerd throws a task away that ended in its absence; its shim still tries to tell how.
+            if self._fifos.has_any(held.id) and await self._exits.late_news(held.id, _LATE_NEWS_WITHIN_S):
+                return
             await self._outputs.finish(held.id, _SETTLE_WITHIN_S)
+            status = self._statuses.known(held)
             lost = replace(status, finished_at_ns=time.time_ns(), exit_code=LOST_EXIT_CODE, reason=LOST_REASON, pid=0)
             await self._statuses.put(held.id, lost)
+        self._objects.running.pop(held.id, None)
+
+    def _has_run(self, held: Held) -> bool:
+        status = self._statuses.known(held)
+        return bool(status.started_at_ns) and not status.finished_at_ns
 
     def _convert(
         self,

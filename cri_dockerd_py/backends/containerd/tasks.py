@@ -168,7 +168,7 @@ class Tasks:
             await self._client.call(self._client.tasks.Wait, request, within_s=within_s)
         except NotFound:
             return True
-        except Unavailable:
+        except (Unavailable, Unknown):
             info = await self.get(container_id)
             return info is None or info.state is TaskState.STOPPED
         return True
