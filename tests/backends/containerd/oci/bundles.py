@@ -52,11 +52,13 @@ class Bundles:
         bundle.mkdir(parents=True)
         spec["root"]["path"] = str(rootfs)
         (bundle / "config.json").write_text(json.dumps(spec))
-        output = bundle / "output"
-        with output.open("wb") as file:
+        output, empty = bundle / "output", bundle / "input"
+        empty.touch()
+        # Not /dev/null for input: crun gives what it finds there to the container's root user
+        with output.open("wb") as file, empty.open("rb") as stdin:
             done = subprocess.run(
                 [*self._command(), "run", "--detach", "--bundle", str(bundle), container_id],
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=file,
                 stderr=file,
                 timeout=30,
