@@ -22,7 +22,7 @@ from cri_dockerd_py.backends.containerd.labelling import load_default_apparmor_p
 from cri_dockerd_py.backends.containerd.objects import SPEC_TYPE, Held, Objects
 from cri_dockerd_py.backends.containerd.oci.container_spec import container_spec
 from cri_dockerd_py.backends.containerd.oci.facts import PodFiles, SelinuxLabels
-from cri_dockerd_py.backends.containerd.oci.image_config import ImageConfig, chain_ids
+from cri_dockerd_py.backends.containerd.oci.image_config import ImageConfig
 from cri_dockerd_py.backends.containerd.oci.inputs import ContainerInputs
 from cri_dockerd_py.backends.containerd.oci.namespaces import mapped
 from cri_dockerd_py.backends.containerd.oci.selinux import container_labels, pod_level, sandbox_labels
@@ -38,6 +38,7 @@ from cri_dockerd_py.backends.users import ResolvedUser, UserWish, resolve_user
 from cri_dockerd_py.errors import AlreadyExists, FailedPrecondition, NotFound
 from cri_dockerd_py.model.container import ContainerSpec, Mount
 from cri_dockerd_py.model.image import ImageRecord
+from cri_dockerd_py.model.layers import chain_ids
 from cri_dockerd_py.model.sandbox import SandboxRecord
 from cri_dockerd_py.model.security import NamespaceMode, UserNamespace
 

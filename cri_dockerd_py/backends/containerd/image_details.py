@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 from cri_dockerd_py._generated.containerd_v1.types_pb2 import Descriptor as WireDescriptor
 from cri_dockerd_py.backends.containerd.content import Content
-from cri_dockerd_py.backends.containerd.oci.image_config import ImageConfig, chain_ids, parse_image_config
+from cri_dockerd_py.backends.containerd.oci.image_config import ImageConfig, parse_image_config
 from cri_dockerd_py.distribution.descriptor import Descriptor, Platform
 from cri_dockerd_py.distribution.media_types import Kind, kind_of
 from cri_dockerd_py.distribution.platform import in_order
 from cri_dockerd_py.distribution.pulled_image import PulledImage
 from cri_dockerd_py.distribution.rules.documents import BadDocument, parse_config, parse_index, parse_manifest
 from cri_dockerd_py.errors import InvalidArgument, NotFound, Unknown
+from cri_dockerd_py.model.layers import chain_ids
 
 _LOG = logging.getLogger(__name__)
 _READS_AT_ONCE = 8

@@ -15,7 +15,6 @@ from cri_dockerd_py.backends.containerd.failures import one_failure
 from cri_dockerd_py.backends.containerd.image_records import MANAGED, PINNED, ImageRecords, names_for
 from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
 from cri_dockerd_py.backends.containerd.leases import Leases
-from cri_dockerd_py.backends.containerd.oci.image_config import chain_ids
 from cri_dockerd_py.backends.containerd.unpack import Unpacker, UnpackJob
 from cri_dockerd_py.distribution.descriptor import Platform
 from cri_dockerd_py.distribution.pull import pull
@@ -23,6 +22,7 @@ from cri_dockerd_py.distribution.pulled_image import LayerHooks, PulledImage
 from cri_dockerd_py.distribution.registry import Registry
 from cri_dockerd_py.model.image import RegistryAuth
 from cri_dockerd_py.model.image_ref import ImageRef
+from cri_dockerd_py.model.layers import chain_ids
 
 PULL_LEASE = "pull"
 _LEASE_EXPIRES_IN_S = 24 * 3600.0

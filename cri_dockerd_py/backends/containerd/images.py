@@ -15,7 +15,7 @@ from cri_dockerd_py.backends.containerd.image_pull import KEPT_FOR_S, PULL_LEASE
 from cri_dockerd_py.backends.containerd.image_records import ImageRecords, image_records
 from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
 from cri_dockerd_py.backends.containerd.leases import Leases
-from cri_dockerd_py.backends.containerd.oci.image_config import ImageConfig, chain_ids
+from cri_dockerd_py.backends.containerd.oci.image_config import ImageConfig
 from cri_dockerd_py.backends.containerd.shared_pulls import SharedPulls
 from cri_dockerd_py.backends.containerd.snapshots import Snapshots
 from cri_dockerd_py.backends.containerd.unpack import Unpacker, UnpackJob
@@ -24,6 +24,7 @@ from cri_dockerd_py.distribution.registry import Registry
 from cri_dockerd_py.errors import NotFound
 from cri_dockerd_py.model.image import FilesystemUsage, ImageRecord, RegistryAuth
 from cri_dockerd_py.model.image_ref import normalize_reference, parse_reference
+from cri_dockerd_py.model.layers import chain_ids
 
 
 class ContainerdImages(ImageStore):

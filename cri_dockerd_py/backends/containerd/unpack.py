@@ -19,10 +19,10 @@ from cri_dockerd_py.backends.containerd.content import Content
 from cri_dockerd_py.backends.containerd.failures import one_failure
 from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
 from cri_dockerd_py.backends.containerd.leases import Leases
-from cri_dockerd_py.backends.containerd.oci.image_config import chain_ids
 from cri_dockerd_py.backends.containerd.snapshots import Snapshots
 from cri_dockerd_py.distribution.descriptor import Descriptor
 from cri_dockerd_py.errors import AlreadyExists, CriError, Unknown
+from cri_dockerd_py.model.layers import chain_ids
 from cri_dockerd_py.network.settle import settle_call
 
 _LOG = logging.getLogger(__name__)

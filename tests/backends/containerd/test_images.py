@@ -12,8 +12,9 @@ import pytest_asyncio
 
 from cri_dockerd_py._generated.containerd_v1.images_pb2 import CreateImageRequest, Image
 from cri_dockerd_py._generated.containerd_v1.types_pb2 import Descriptor
-from cri_dockerd_py.backends.containerd.oci.image_config import chain_ids, parse_image_config
+from cri_dockerd_py.backends.containerd.oci.image_config import parse_image_config
 from cri_dockerd_py.errors import CriError, NotFound, Unavailable, Unknown
+from cri_dockerd_py.model.layers import chain_ids
 from cri_dockerd_py.pause.archive import LayerFile, build_image, digest, make_tar
 from tests.backends.containerd.conftest import Store, opened
 from tests.backends.containerd.layered import (

@@ -1,11 +1,10 @@
-"""An image's configuration, as far as containers depend on it, and the chain ids of its layers (pure)."""
+"""An image's configuration, as far as containers depend on it (pure)."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,18 +57,6 @@ def parse_image_config(content: bytes) -> ImageConfig:
         architecture=_text(whole, "architecture"),
         variant=_text(whole, "variant"),
     )
-
-
-def chain_ids(diff_ids: Sequence[str]) -> list[str]:
-    """Return the snapshot name of every layer on those below it, bottom first; the last one is the image's."""
-    chain: list[str] = []
-    for diff_id in diff_ids:
-        if chain:
-            digest = hashlib.sha256(f"{chain[-1]} {diff_id}".encode()).hexdigest()
-            chain.append(f"sha256:{digest}")
-        else:
-            chain.append(diff_id)
-    return chain
 
 
 def _object(value: Any, name: str) -> Mapping[str, Any]:

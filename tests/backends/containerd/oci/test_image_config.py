@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cri_dockerd_py.backends.containerd.oci.image_config import LIMIT_BYTES, ImageConfig, chain_ids, parse_image_config
+from cri_dockerd_py.backends.containerd.oci.image_config import LIMIT_BYTES, ImageConfig, parse_image_config
 from cri_dockerd_py.errors import InvalidArgument
+from cri_dockerd_py.model.layers import chain_ids
 
 ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 
