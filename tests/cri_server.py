@@ -40,6 +40,7 @@ class CriServer:
         self.state_dir = self.directory / "state"
         self.log_dir = self.directory / "logs"
         self.log_driver = self.directory.name
+        self.engine = engine
         self.network = network
         options = {
             "container-runtime-endpoint": f"unix://{self.socket}",

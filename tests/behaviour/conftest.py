@@ -231,7 +231,8 @@ def impatient_cri(request: pytest.FixtureRequest, node: Node, cri: Cri) -> Itera
     if ENDPOINT:
         pytest.skip("the pull timeout of this node is not known")
     engine: RealEngine = request.getfixturevalue("engine")
-    server: CriServer = request.getfixturevalue("start_server")(engine, ["--image-pull-progress-deadline=5s"])
+    start_server = request.getfixturevalue("start_server")
+    server: CriServer = start_server(engine.for_another_service(), ["--image-pull-progress-deadline=5s"])
     with contextlib.closing(Cri(server.socket, cri.log_root)) as client:
         yield client
 

@@ -15,7 +15,6 @@ from tests.behaviour.client import Container, Cri, Pod, eventually
 from tests.behaviour.conftest import OWN_SERVICE, service_client
 from tests.behaviour.test_network import free_port
 from tests.behaviour.traces import traces
-from tests.cni import CniNetwork
 from tests.cri_server import CriServer
 from tests.engines import RealEngine
 
@@ -105,13 +104,13 @@ def repeat(step: Callable[[], None]) -> None:
 @pytest.mark.behaviour("GEN-12", "GEN-14", "GEN-15", "RUN-06", "RUN-07", "NET-13", "STP-04", "CRE-07", "IDM-12")
 @pytest.mark.timeout(400)
 def test_kill_at_any_step_leaves_nothing_and_the_repeat_succeeds(
-    own_engine: RealEngine, own_network: CniNetwork, start_server: StartServer
+    own_engine: RealEngine, start_server: StartServer
 ) -> None:
     server = start_server(own_engine)
     chance = random.Random(20)
     with service_client(server) as cri:
         life, step = Life(cri), 0
-        _sees_all_traces(own_engine, server, own_network, life)
+        _sees_all_traces(server, life)
         for _ in range(ROUNDS):
             call = life.begin(step)
             threading.Event().wait(chance.uniform(0.0, LONGEST_DELAY_SECONDS))
@@ -126,18 +125,18 @@ def test_kill_at_any_step_leaves_nothing_and_the_repeat_succeeds(
         assert not cri.pods()
         assert not cri.containers()
         eventually(
-            lambda: traces(own_engine, server, own_network),
+            lambda: traces(server),
             lambda found: not any(found.values()),
             "a clean host",
         )
 
 
-def _sees_all_traces(engine: RealEngine, server: CriServer, network: CniNetwork, life: Life) -> None:
+def _sees_all_traces(server: CriServer, life: Life) -> None:
     """See that what is looked for afterwards can be found: an empty answer is worth nothing otherwise."""
     for step in range(3):
         life.finish(step)
-    found = traces(engine, server, network)
-    rare = {"files of pods", "downloads", "files of the CRI plugin"}
+    found = traces(server)
+    rare = {"files of pods", "leases", "downloads", "files of the CRI plugin"}
     assert not [kind for kind, items in found.items() if not items and kind not in rare]
     for step in range(3, len(life.steps())):
         life.finish(step)

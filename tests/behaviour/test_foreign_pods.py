@@ -119,7 +119,7 @@ def test_foreign_pod_is_listed_served_and_removed(
     pod.remove()
     assert not cri.pods(id=foreign.id)
     assert not foreign.checkpoint.exists()
-    left = traces(own_docker_engine, server, own_network)
+    left = traces(server)
     assert not any(left.values()), left
 
 
@@ -132,9 +132,7 @@ def test_foreign_pod_whose_sandbox_has_died_is_cleaned_up(
     pod = adopted(cri, foreign)
     eventually(lambda: pod.status().state, lambda state: state == pb.SANDBOX_NOTREADY, "NOTREADY")
     pod.remove()
-    left = eventually(
-        lambda: traces(own_docker_engine, server, own_network), lambda found: not any(found.values()), "a clean host"
-    )
+    left = eventually(lambda: traces(server), lambda found: not any(found.values()), "a clean host")
     assert not left["addresses"]
 
 

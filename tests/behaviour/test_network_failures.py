@@ -65,25 +65,21 @@ def network_ready(cri: Cri) -> bool:
 
 
 @pytest.mark.behaviour("RUN-06", "RUN-07", "NET-13", "GEN-15")
-def test_failed_add_is_undone_and_the_run_can_be_repeated(
-    cri: Cri, server: CriServer, own_engine: RealEngine, own_network: CniNetwork, breaks: Path
-) -> None:
+def test_failed_add_is_undone_and_the_run_can_be_repeated(cri: Cri, server: CriServer, breaks: Path) -> None:
     config = cri.pod_config()
     (breaks / "ADD").touch()
     with pytest.raises(grpc.RpcError) as failure:
         cri.run_pod(config)
     assert "broken on purpose" in failure.value.details()
     assert not cri.pods()
-    left = traces(own_engine, server, own_network)
+    left = traces(server)
     assert not any(left.values()), left
     (breaks / "ADD").unlink()
     cri.run_pod(config).remove()
 
 
 @pytest.mark.behaviour("STP-04", "RMP-05", "NET-13")
-def test_failed_del_is_an_error_until_it_works(
-    cri: Cri, server: CriServer, own_engine: RealEngine, own_network: CniNetwork, breaks: Path
-) -> None:
+def test_failed_del_is_an_error_until_it_works(cri: Cri, server: CriServer, breaks: Path) -> None:
     pod = cri.run_pod()
     (breaks / "DEL").touch()
     for _ in range(2):
@@ -95,13 +91,13 @@ def test_failed_del_is_an_error_until_it_works(
     assert pod.status().state == pb.SANDBOX_NOTREADY
     (breaks / "DEL").unlink()
     pod.remove()
-    left = traces(own_engine, server, own_network)
+    left = traces(server)
     assert not any(left.values()), left
 
 
 @pytest.mark.behaviour("RUN-06", "RUN-07", "STP-04")
 def test_pod_that_could_not_be_undone_stays_listed_and_can_be_removed_later(
-    cri: Cri, server: CriServer, own_engine: RealEngine, own_network: CniNetwork, breaks: Path
+    cri: Cri, server: CriServer, breaks: Path
 ) -> None:
     config = cri.pod_config()
     for command in ("ADD", "DEL"):
@@ -115,7 +111,7 @@ def test_pod_that_could_not_be_undone_stays_listed_and_can_be_removed_later(
     for pod in listed:
         cri("StopPodSandbox", pod_sandbox_id=pod.id)
         cri("RemovePodSandbox", pod_sandbox_id=pod.id)
-    eventually(lambda: traces(own_engine, server, own_network), lambda found: not any(found.values()), "a clean host")
+    eventually(lambda: traces(server), lambda found: not any(found.values()), "a clean host")
     cri.run_pod(config).remove()
 
 
@@ -139,11 +135,11 @@ def test_network_comes_and_goes_with_its_configuration(cri: Cri, own_network: Cn
 
 @pytest.mark.behaviour("STP-04", "NET-13")
 def test_pod_can_be_stopped_when_the_configuration_has_gone(
-    cri: Cri, server: CriServer, own_engine: RealEngine, own_network: CniNetwork
+    cri: Cri, server: CriServer, own_network: CniNetwork
 ) -> None:
     pod = cri.run_pod()
     (own_network.conf_dir / "10-test.conflist").unlink()
     eventually(lambda: network_ready(cri), lambda ready: not ready, "NetworkReady false", 10)
     pod.remove()
-    left = traces(own_engine, server, own_network)
+    left = traces(server)
     assert not any(left.values()), left

@@ -163,16 +163,12 @@ def test_pods_of_the_plugin_are_taken_over_while_they_run(
         assert ip not in own_network.leases()
         pod.remove()
         assert not cri.pods()
-        eventually(
-            lambda: traces(plugin.node, server, own_network), lambda found: not any(found.values()), "a clean host"
-        )
+        eventually(lambda: traces(server), lambda found: not any(found.values()), "a clean host")
         assert not plugin.left()
 
 
 @pytest.mark.behaviour("GEN-12", "STP-04")
-def test_pod_of_the_plugin_whose_sandbox_has_died_is_cleaned_up(
-    plugin: Plugin, own_network: CniNetwork, start_server: StartServer
-) -> None:
+def test_pod_of_the_plugin_whose_sandbox_has_died_is_cleaned_up(plugin: Plugin, start_server: StartServer) -> None:
     pod = plugin.run_pod()
     pod.start()
     plugin.node.stop()
@@ -184,9 +180,7 @@ def test_pod_of_the_plugin_whose_sandbox_has_died_is_cleaned_up(
         pod = known_to(cri, pod)
         eventually(lambda: pod.status().state, lambda state: state == pb.SANDBOX_NOTREADY, "NOTREADY")
         pod.remove()
-        eventually(
-            lambda: traces(plugin.node, server, own_network), lambda found: not any(found.values()), "a clean host"
-        )
+        eventually(lambda: traces(server), lambda found: not any(found.values()), "a clean host")
         assert not plugin.left()
 
 
@@ -196,7 +190,7 @@ def test_plugin_and_service_leave_each_others_pods_alone(plugin: Plugin, start_s
     with service_client(server) as cri:
         theirs, ours = plugin.run_pod(), cri.run_pod()
         containers = [theirs.start("sh", "-c", COUNT), ours.start("sh", "-c", COUNT)]
-        pids = [host_pids(item.id) for item in (theirs, ours, *containers)]
+        pids = [host_pids(item.id)[0] for item in (theirs, ours, *containers)]
         plugin.node.kill()
         server.kill()
         plugin.switch(on=True)
@@ -208,7 +202,7 @@ def test_plugin_and_service_leave_each_others_pods_alone(plugin: Plugin, start_s
         assert [item.id for item in plugin.cri.pods()] == [theirs.id]
         assert [item.id for item in cri.containers()] == [containers[1].id]
         assert [item.id for item in plugin.cri.containers()] == [containers[0].id]
-        assert [host_pids(item.id) for item in (theirs, ours, *containers)] == pids
+        assert [host_pids(item.id)[0] for item in (theirs, ours, *containers)] == pids
         for pod, container in ((theirs, containers[0]), (ours, containers[1])):
             assert pod.status().state == pb.SANDBOX_READY
             assert container.exec("echo", "alive").stdout == b"alive\n"

@@ -1,10 +1,14 @@
-"""Two services with directories and sockets of their own do not disturb each other, even on one engine."""
+"""Two services with directories and sockets of their own do not disturb each other, even on one engine.
+
+On Docker Engine both serve all of its pods, on containerd each has a namespace of its own.
+"""
 
 from __future__ import annotations
 
 import random
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -23,7 +27,7 @@ pytestmark = OWN_SERVICE
 def second(own_engine: RealEngine) -> Iterator[CriServer]:
     """A second service with a network of its own."""
     network = CniNetwork()
-    server = CriServer(own_engine, network)
+    server = CriServer(own_engine.for_another_service(), network)
     server.start()
     yield server
     server.close()
@@ -68,7 +72,7 @@ def test_crashes_of_one_do_not_touch_pods_of_the_other(
         kept.remove()
         for server in (first, second):
             eventually(
-                lambda server=server: traces(own_engine, server, server.network),
+                partial(traces, server),
                 lambda found: not any(found.values()),
                 "a clean host",
             )

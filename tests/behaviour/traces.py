@@ -7,18 +7,17 @@ from pathlib import Path
 
 from cri_dockerd_py.daemon.instance import instance_name
 from cri_dockerd_py.network.netns import NetnsDir
-from tests.cni import CniNetwork
 from tests.cri_server import CriServer
-from tests.engines import RealEngine
 
 
-def traces(engine: RealEngine, server: CriServer, network: CniNetwork) -> dict[str, list[str]]:
+def traces(server: CriServer) -> dict[str, list[str]]:
     """Return everything that is left of pods; all lists are empty when there are none."""
+    network = server.network
     instance = instance_name(server.root_dir)
     prefix = network.subnet.rpartition(".")[0] + "."
     brif = Path(f"/sys/class/net/{network.bridge}/brif")
     return {
-        **engine.left(),
+        **server.engine.left(),
         "network namespaces": NetnsDir(instance).names(),
         "addresses": network.leases(),
         "CNI results": sorted(path.name for path in network.cache_dir.glob("results/*")),

@@ -40,6 +40,10 @@ class RealEngine(ABC):
         """What the service's configuration file has to say of this engine."""
         return ""
 
+    def for_another_service(self) -> RealEngine:
+        """Return the part of it, with the test images, that a second service may have at the same time."""
+        return self
+
     # --- life
 
     @abstractmethod
@@ -122,7 +126,7 @@ class RealEngine(ABC):
 
     @abstractmethod
     def remove_all_containers(self) -> None:
-        """Remove every container by force."""
+        """Remove every container by force, those of other services too."""
 
 
 def _is_stopped(pid: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import shutil
 import subprocess
@@ -63,10 +64,10 @@ class ContainerdNode(RealEngine):
 
     kind = "containerd"
     title = "containerd"
-    namespace = "k8s.io"
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.namespace = "k8s.io"
         self.binaries = engine_binaries(name)
         self.directory = private_directory("c")
         self.crun = write_crun(self.directory)
@@ -89,6 +90,17 @@ class ContainerdNode(RealEngine):
     def service_config(self) -> str:
         """The runtime handler crun, which a Docker Engine has in its own configuration."""
         return f"[containerd_runtimes.crun.options]\nBinaryName = '{self.crun}'\n"
+
+    def for_another_service(self) -> ContainerdNode:
+        """Return the same containerd with a namespace of its own, which has the same images."""
+        other = copy.copy(self)
+        other.namespace = f"{self.namespace}-2"
+        for name in self.ctr("images", "ls", "--quiet", "name~=^docker.io/cri-test/").split():
+            archive = self.directory / "image.tar"
+            self.ctr("images", "export", str(archive), name)
+            other.ctr("images", "import", str(archive))
+            archive.unlink()
+        return other
 
     def ctr(self, *arguments: str, check: bool = True) -> str:
         """Run containerd's own tool and return what it prints."""
@@ -183,7 +195,13 @@ class ContainerdNode(RealEngine):
         }
 
     def remove_all_containers(self) -> None:
-        """Remove every container by force, and what held it."""
+        """Remove every container of every namespace by force, and what held it."""
+        for namespace in self.ctr("namespaces", "ls", "--quiet").split():
+            other = copy.copy(self)
+            other.namespace = namespace
+            other._remove_containers()
+
+    def _remove_containers(self) -> None:
         tasks = self.ctr("tasks", "ls", "--quiet").split()
         if tasks:
             self.ctr("tasks", "rm", "--force", *tasks, check=False)
