@@ -25,6 +25,7 @@ from cri_dockerd_py.daemon.metrics_wiring import MetricsWiring
 from cri_dockerd_py.daemon.service_manager import ServiceManager
 from cri_dockerd_py.daemon.session_server import session_server
 from cri_dockerd_py.daemon.sides import EngineSide, build_side, chosen_engines
+from cri_dockerd_py.errors import FailedPrecondition
 from cri_dockerd_py.metrics.endpoint import MetricsEndpoint
 from cri_dockerd_py.metrics.loop_lag import watch_loop
 from cri_dockerd_py.metrics.registry import ServiceMetrics
@@ -109,12 +110,22 @@ async def _running(settings: Settings, manager: ServiceManager) -> AsyncIterator
 async def _sides(
     settings: Settings, manager: ServiceManager, wiring: MetricsWiring, database: Database, stack: AsyncExitStack
 ) -> list[EngineSide]:
-    """Start the engines' sides; each is closed with the stack."""
-    names = chosen_engines(settings, await Records(database).engines())
-    sides = [build_side(name, settings, manager, partial(wiring.engine_call, name)) for name in names]
-    for side in sides:
+    """Start the engines' sides; each is closed with the stack. One that was not asked for may be refused to us."""
+    on_record = await Records(database).engines()
+    names = chosen_engines(settings, on_record)
+    sides = []
+    for name in names:
+        side = build_side(name, settings, manager, partial(wiring.engine_call, name))
         stack.push_async_callback(side.close)
-        await side.start()
+        try:
+            await side.start()
+        except FailedPrecondition as error:
+            alone = name == names[-1] and not sides
+            if settings.backend != "auto" or name in on_record or alone:
+                raise
+            _LOG.warning("%s is left out: %s", name, error)
+        else:
+            sides.append(side)
     return sides
 
 
