@@ -14,7 +14,7 @@ from cri_dockerd_py.settings import Settings
 from cri_dockerd_py.streaming.netns_dial import NetnsDialer
 from cri_dockerd_py.streaming.options import StreamingOptions
 from cri_dockerd_py.streaming.process import Openers
-from cri_dockerd_py.streaming.server import StreamingServer
+from cri_dockerd_py.streaming.server import SessionObserver, StreamingServer
 
 _ALL_ADDRESSES = "0.0.0.0:0"
 
@@ -30,13 +30,26 @@ async def session_server(settings: Settings, core: Core, metrics: ServiceMetrics
         tls_key_file=str(settings.streaming_tls_key_file),
     )
     ports = PodPorts(core.execution)
-    server = StreamingServer(options, Openers(core.execution.open_exec, core.execution.open_attach, ports.open))
-    metrics.streaming_sessions.labels("all").set_function(lambda: float(server.session_count))
+    openers = Openers(core.execution.open_exec, core.execution.open_attach, ports.open)
+    server = StreamingServer(options, openers, _observer(metrics))
     await server.start()
     try:
         yield server
     finally:
         await server.stop()
+
+
+def _observer(metrics: ServiceMetrics) -> SessionObserver:
+    def begun(kind: str) -> None:
+        metrics.streaming_started.labels(kind).inc()
+        metrics.streaming_sessions.labels(kind).inc()
+
+    def ended(kind: str, received_bytes: int, sent_bytes: int) -> None:
+        metrics.streaming_sessions.labels(kind).dec()
+        metrics.streaming_bytes.labels(kind, "received").inc(received_bytes)
+        metrics.streaming_bytes.labels(kind, "sent").inc(sent_bytes)
+
+    return SessionObserver(begun, ended)
 
 
 class PodPorts:

@@ -56,7 +56,9 @@ class ServiceMetrics:
         self.logs = self._callback(CounterMetricFamily, "logs", "What was done to container logs.", ("kind",))
         self.streaming_sessions = self._gauge("streaming_sessions", "Open streaming sessions.", ("kind",))
         self.streaming_started = self._counter("streaming_sessions_started", "Streaming sessions begun.", ("kind",))
-        self.streaming_bytes = self._counter("streaming_bytes", "Bytes moved by sessions.", ("kind", "direction"))
+        self.streaming_bytes = self._counter(
+            "streaming_bytes", "Bytes moved by sessions that have ended.", ("kind", "direction")
+        )
         self.loop_lag = self._histogram("loop_lag_seconds", "How late the event loop runs what is due.", ())
 
     def page(self) -> bytes:

@@ -73,6 +73,9 @@ class Connection(asyncio.Protocol):
         self._finishing = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._moved_at = self._loop.time()
+        #: Bytes that came from the peer, and that were given to the socket for it.
+        self.received_bytes = 0
+        self.sent_bytes = 0
         self._peer_done = asyncio.Event()
         self._closed = asyncio.Event()
 
@@ -94,6 +97,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Pass bytes on."""
         self._moved_at = self._loop.time()
+        self.received_bytes += len(data)
         if self._handler is not None:
             self._handler.received(data)
 
@@ -147,6 +151,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing() or self._finishing:
             raise ClientGone
         self._moved_at = self._loop.time()
+        self.sent_bytes += len(data)
         self._transport.write(data)
 
     def hold_reading(self) -> None:

@@ -16,7 +16,7 @@ from cri_dockerd_py.streaming.protocol.http_head import (
     parse_head,
     split_head,
 )
-from cri_dockerd_py.streaming.sessions import KINDS, Session, SessionMaker
+from cri_dockerd_py.streaming.sessions import KINDS, REFUSED, Session, SessionMaker
 from cri_dockerd_py.streaming.tokens import TokenCache
 
 _METHODS = ("GET", "POST")
@@ -81,7 +81,7 @@ class Front:
         self._answered = True
         self._patience.cancel()
         goodbye = self._connection.close(encode_answer(answer), half_close=True)
-        self._begin(self._connection, Session("refused request", SessionEnd(), self, goodbye))
+        self._begin(self._connection, Session(REFUSED, "refused request", SessionEnd(), self, goodbye))
 
     def lost(self) -> None:
         """The client left before it was served."""

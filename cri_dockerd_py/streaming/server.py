@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from cri_dockerd_py.errors import FailedPrecondition, Unavailable
 from cri_dockerd_py.streaming import jobs
@@ -27,11 +27,22 @@ _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 _BACKLOG = 512
 
 
+@dataclass(frozen=True, slots=True)
+class SessionObserver:
+    """Hears of each session's begin, and at its end how many bytes came from and went to its client; by its kind."""
+
+    begun: Callable[[str], None] = lambda kind: None
+    ended: Callable[[str, int, int], None] = lambda kind, received_bytes, sent_bytes: None
+
+
 class StreamingServer:
     """Listens while started; a URL that it hands out is good for one session."""
 
-    def __init__(self, options: StreamingOptions, openers: Openers) -> None:
+    def __init__(
+        self, options: StreamingOptions, openers: Openers, observer: SessionObserver = SessionObserver()
+    ) -> None:
         self._options = options
+        self._observer = observer
         self._tls = options.tls_context()
         self._sessions = SessionMaker(openers, options)
         self._server: asyncio.Server | None = None
@@ -119,16 +130,19 @@ class StreamingServer:
 
     def _begin(self, connection: Connection, session: Session) -> None:
         """Run a session, or the goodbye to a client that gets none, as a task of this server."""
-        job = jobs.start(self._run(connection, session.work), session.name)
+        job = jobs.start(self._run(connection, session), session.name)
         self._running[job] = session.end
         job.add_done_callback(self._running.pop)
 
-    async def _run(self, connection: Connection, work: Coroutine[Any, Any, None]) -> None:
+    async def _run(self, connection: Connection, session: Session) -> None:
+        self._observer.begun(session.kind)
         try:
-            await work
+            await session.work
         except Exception:
             logger.exception("a streaming session failed")
             await connection.drop()
+        finally:
+            self._observer.ended(session.kind, connection.received_bytes, connection.sent_bytes)
 
 
 def url_host(address: str) -> str:

@@ -25,6 +25,8 @@ from cri_dockerd_py.streaming.websocket_ports import WebSocketPorts
 
 #: The first part of a URL's path.
 KINDS: dict[type[Request], str] = {ExecRequest: "exec", AttachRequest: "attach", PortForwardRequest: "portforward"}
+#: The kind of what is served to a client that gets no session.
+REFUSED = "refused"
 
 #: Channels are numbered by one byte, in base64 protocols by one character.
 _MAX_PORTS = 127
@@ -33,8 +35,9 @@ _MAX_BASE64_PORTS = 39
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session that is ready to run: who takes its bytes, and what serves it."""
+    """A session that is ready to run: who takes its bytes, and what serves it. `kind` is one of `KINDS`' values."""
 
+    kind: str
     name: str
     end: SessionEnd
     handler: Handler
@@ -77,7 +80,8 @@ class SessionMaker:
         else:
             wire = WebSocketCommand(connection, COMMAND_PROTOCOLS[accepted.protocol], streams)
         session = CommandSession(wire, opener, streams, command, self._options)
-        return Session(f"{KINDS[type(request)]} in {container_id}", wire.end, wire, session.run())
+        kind = KINDS[type(request)]
+        return Session(kind, f"{kind} in {container_id}", wire.end, wire, session.run())
 
     def _open_ports(self, connection: Connection, accepted: Accepted, request: PortForwardRequest) -> Session | Answer:
         tunnelled = accepted.protocol == TUNNEL_PROTOCOL
@@ -96,4 +100,4 @@ class SessionMaker:
             session = WebSocketPorts(connection, protocol, request, opener, self._options)
         else:
             session = SpdyPorts(connection, sandbox_id, opener, self._options)
-        return Session(f"ports of {sandbox_id}", session.end, session, session.run())
+        return Session(KINDS[PortForwardRequest], f"ports of {sandbox_id}", session.end, session, session.run())
