@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import shutil
 import signal
 import socket
 import struct
@@ -165,21 +166,20 @@ async def start_process(
     return LocalProcess(process, outer_in, {stream: outer for stream, (outer, _) in pipes.items()}, tty=False)
 
 
+#: Opening a terminal makes it the controlling one of a session that has none.
+_TAKE_TERMINAL = 'exec 3<>"$0" 3>&-; exec "$@"'
+
+
 async def _start_on_terminal(command: tuple[str, ...]) -> LocalProcess:
+    if shutil.which(command[0]) is None:
+        raise NotFound(f"{command[0]}: No such file or directory")
     master, slave = pty.openpty()
+    words = ("sh", "-c", _TAKE_TERMINAL, os.ttyname(slave), *command)
+    environment = {**os.environ, "TERM": "xterm"}
     try:
         process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-            env={**os.environ, "TERM": "xterm"},
+            *words, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, env=environment
         )
-    except OSError as cause:
-        os.close(master)
-        raise NotFound(f"{command[0]}: {cause.strerror}") from cause
     finally:
         os.close(slave)
     return LocalProcess(process, master, {STDOUT: master}, tty=True)
