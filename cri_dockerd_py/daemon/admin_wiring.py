@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from cri_dockerd_py import __version__
@@ -13,8 +14,10 @@ from cri_dockerd_py.admin.server import AdminServer
 from cri_dockerd_py.core.assembly import Core
 from cri_dockerd_py.cri.methods import CallObserver, Observe
 from cri_dockerd_py.daemon.log_setup import ServiceLogLevel
+from cri_dockerd_py.metrics.registry import ServiceMetrics
 from cri_dockerd_py.migration.images import Transfers
 from cri_dockerd_py.migration.journal import Journal
+from cri_dockerd_py.migration.moves import MoveState
 from cri_dockerd_py.migration.service import Migrations
 from cri_dockerd_py.settings import Settings
 from cri_dockerd_py.store.database import Database
@@ -61,10 +64,17 @@ class _Noting:
 
 @asynccontextmanager
 async def admin_socket(
-    settings: Settings, core: Core, database: Database, transfers: Transfers, kubelet: KubeletWatch
+    settings: Settings,
+    core: Core,
+    database: Database,
+    transfers: Transfers,
+    kubelet: KubeletWatch,
+    metrics: ServiceMetrics,
 ) -> AsyncIterator[None]:
     """Serve the admin socket, and go on with a migration that an earlier process was at."""
     migrations = Migrations(core.migration, transfers, Journal(database), kubelet.silent_s)
+    metrics.migration_pods.read_with(lambda: _pods_by_state(migrations))
+    metrics.migration_image_bytes.read_with(lambda: _image_bytes(migrations))
     node = AdminNode(
         version=__version__,
         started_at_ns=time.time_ns(),
@@ -81,6 +91,16 @@ async def admin_socket(
     finally:
         await server.stop(_STOP_GRACE_S)
         await migrations.close()
+
+
+def _pods_by_state(migrations: Migrations) -> Mapping[tuple[str, ...], float]:
+    counted = Counter(move.state.value for move in migrations.progress.moves)
+    return {(state.value,): float(counted[state.value]) for state in MoveState} if counted else {}
+
+
+def _image_bytes(migrations: Migrations) -> Mapping[tuple[str, ...], float]:
+    images = migrations.progress.images
+    return {("done",): float(images.bytes_done), ("total",): float(images.bytes_total)}
 
 
 def _network_problem(core: Core) -> str:

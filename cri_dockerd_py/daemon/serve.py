@@ -103,7 +103,9 @@ async def _running(settings: Settings, manager: ServiceManager) -> AsyncIterator
         await stack.enter_async_context(_background(settings, core, network, manager, metrics))
         kubelet = KubeletWatch(metrics.rpcs.series)
         await stack.enter_async_context(_endpoints(settings, node, metrics, core, kubelet))
-        await stack.enter_async_context(admin_socket(settings, core, database, image_transfers(sides), kubelet))
+        await stack.enter_async_context(
+            admin_socket(settings, core, database, image_transfers(sides), kubelet, metrics)
+        )
         yield
 
 

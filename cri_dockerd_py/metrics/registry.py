@@ -59,6 +59,14 @@ class ServiceMetrics:
         self.streaming_bytes = self._counter(
             "streaming_bytes", "Bytes moved by sessions that have ended.", ("kind", "direction")
         )
+        #: Read at scrape: (state,) → number of pods of the newest migration.
+        self.migration_pods = self._callback(
+            GaugeMetricFamily, "migration_pods", "Pods of the newest migration.", ("state",)
+        )
+        #: Read at scrape: (what,) → bytes of images, "done" and "total", of the newest migration since the start.
+        self.migration_image_bytes = self._callback(
+            GaugeMetricFamily, "migration_image_bytes", "Bytes of images that a migration copies.", ("what",)
+        )
         self.loop_lag = self._histogram("loop_lag_seconds", "How late the event loop runs what is due.", ())
 
     def page(self) -> bytes:
