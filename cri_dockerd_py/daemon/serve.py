@@ -115,7 +115,7 @@ async def _sides(
     """Start the engines' sides; each is closed with the stack. One that was not asked for may be refused to us."""
     on_record = await Records(database).engines()
     names = chosen_engines(settings, on_record)
-    sides = []
+    sides: list[EngineSide] = []
     for name in names:
         side = build_side(name, settings, manager, partial(wiring.engine_call, name))
         stack.push_async_callback(side.close)
