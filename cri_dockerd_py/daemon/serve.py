@@ -22,6 +22,7 @@ from cri_dockerd_py.daemon.image_transfers import image_transfers
 from cri_dockerd_py.daemon.instance import instance_name, sole_use
 from cri_dockerd_py.daemon.log_setup import set_up_logs
 from cri_dockerd_py.daemon.metrics_wiring import MetricsWiring
+from cri_dockerd_py.daemon.reload import Reloader
 from cri_dockerd_py.daemon.service_manager import ServiceManager
 from cri_dockerd_py.daemon.session_server import session_server
 from cri_dockerd_py.daemon.sides import EngineSide, build_side, chosen_engines
@@ -30,7 +31,7 @@ from cri_dockerd_py.metrics.endpoint import MetricsEndpoint
 from cri_dockerd_py.metrics.loop_lag import watch_loop
 from cri_dockerd_py.metrics.registry import ServiceMetrics
 from cri_dockerd_py.network.netns import NetnsDir
-from cri_dockerd_py.network.pod_network import CniSettings, PodNetwork
+from cri_dockerd_py.network.pod_network import LIBCNI_CACHE_DIR, CniSettings, PodNetwork
 from cri_dockerd_py.settings import Settings
 from cri_dockerd_py.store.database import Database
 from cri_dockerd_py.store.records import Records
@@ -140,6 +141,7 @@ async def _background(
         jobs = [
             group.create_task(network.run(), name="network"),
             group.create_task(manager.feed_watchdog(), name="watchdog"),
+            group.create_task(Reloader(settings, manager, network.update_pod_cidr).run(), name="reload"),
             group.create_task(watch_loop(metrics.loop_lag.observe), name="loop lag"),
             *core.run_in(group),
         ]
@@ -173,6 +175,7 @@ def _network(settings: Settings, netns: NetnsDir, wiring: MetricsWiring) -> PodN
         conf_dir=str(settings.cni_conf_dir),
         bin_dirs=tuple(str(path) for path in settings.cni_bin_dir),
         cache_dir=settings.cni_cache_dir,
+        foreign_cache_dirs=(LIBCNI_CACHE_DIR,),
         lock_dir=settings.state_dir / "cni-locks",
         timeout=settings.cni_timeout,
     )

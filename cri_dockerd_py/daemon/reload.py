@@ -1,0 +1,89 @@
+"""SIGHUP: the settings are read anew, and what can change while pods are served takes effect."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from cri_dockerd_py.daemon.log_setup import set_up_logs
+from cri_dockerd_py.daemon.service_manager import ServiceManager
+from cri_dockerd_py.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+_READ_WITHIN_S = 30.0
+_LOGS = ("log_level", "log_format")
+_POD_CIDR = "pod_cidr"
+
+
+class Reloader:
+    """Serves SIGHUP for as long as it runs; settings that cannot change now are named, and wait for the next start."""
+
+    def __init__(self, settings: Settings, manager: ServiceManager, update_pod_cidr: Callable[[str], None]) -> None:
+        self._in_effect: Mapping[str, object] = settings.plain()
+        self._manager = manager
+        self._update_pod_cidr = update_pod_cidr
+        self._asked = asyncio.Event()
+
+    async def run(self) -> None:
+        """Wait for signals."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._asked.set)
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            self._manager.tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}\nSTATUS=Reading settings")
+            try:
+                self.apply(await read_again())
+            except (OSError, ValueError, TimeoutError) as error:
+                _LOG.error("the settings could not be read, so nothing has changed: %s", error)
+            self._manager.tell("READY=1\nSTATUS=Serving")
+
+    def apply(self, wanted: Mapping[str, object]) -> None:
+        """Take over what differs from what is in effect."""
+        changed = {name for name, value in wanted.items() if self._in_effect.get(name) != value}
+        if changed.intersection(_LOGS):
+            set_up_logs(str(wanted["log_level"]), str(wanted["log_format"]))
+        if _POD_CIDR in changed:
+            ranges = wanted[_POD_CIDR]
+            assert isinstance(ranges, list)
+            self._update_pod_cidr(",".join(ranges))
+        now = changed.intersection((*_LOGS, _POD_CIDR))
+        self._in_effect = {**self._in_effect, **{name: wanted[name] for name in now}}
+        _LOG.info("settings were read; changed now: %s", ", ".join(sorted(now)) or "none")
+        if later := sorted(changed - now):
+            _LOG.warning("these settings take effect at the next start: %s", ", ".join(later))
+
+
+async def read_again() -> Mapping[str, object]:
+    """Return the settings as the same command line would get them now, or raise ValueError with what is wrong.
+
+    They are read by a process of their own, as at the start, so that this one does not keep what reading takes.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *_reading_command(sys.orig_argv, sys.argv),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(_READ_WITHIN_S):
+            output, errors = await process.communicate()
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode != 0:
+        raise ValueError(errors.decode(errors="replace").strip())
+    settings: Mapping[str, object] = json.loads(output)
+    return settings
+
+
+def _reading_command(original: Sequence[str], seen: Sequence[str]) -> list[str]:
+    """Return the command that shows what `serve`, started by the words `original`, would have for settings."""
+    program = original[1 : len(original) - len(seen) + 1]
+    flags = seen[2:] if seen[1:2] == ["serve"] else seen[1:]
+    return [sys.executable, *program, "config", "show", "--json", *flags]
