@@ -45,7 +45,7 @@ class Channel:
         self._grpc: grpc.aio.Channel | None = None
 
     @property
-    def grpc(self) -> grpc.aio.Channel:
+    def connection(self) -> grpc.aio.Channel:
         """The connection of now; asking for it makes it."""
         if self._grpc is None:
             self._grpc = grpc.aio.insecure_channel(self.endpoint, options=_OPTIONS)
@@ -77,8 +77,12 @@ class Channel:
     def stream_stream(
         self, path: str, request_serializer: _Codec, response_deserializer: _Codec, **_: object
     ) -> Conversation:
-        """Return a method that is a stream both ways."""
-        return Conversation(self, path, request_serializer, response_deserializer)
+        """Return a method that is a stream both ways; what is sent may be serialized already."""
+
+        def serialize(request: Any) -> bytes:
+            return request if isinstance(request, bytes) else bytes(request_serializer(request))
+
+        return Conversation(self, path, serialize, response_deserializer)
 
 
 class _Method:
@@ -98,7 +102,7 @@ class _Watch:
 
     def __init__(self, channel: Channel, name: str, within_s: float) -> None:
         self._channel = channel
-        self._connection = channel.grpc
+        self._connection = channel.connection
         self._name = name
         self._within_s = within_s
         self._began = time.monotonic()
@@ -128,7 +132,7 @@ class Unary(_Method):
         watch = self._watch(timeout)
         ok = False
         try:
-            call = self._channel.grpc.unary_unary(self._path, **self._codecs)
+            call = self._channel.connection.unary_unary(self._path, **self._codecs)
             answer = await call(request, timeout=timeout, metadata=metadata)
             ok = True
         except grpc.aio.AioRpcError as error:
@@ -147,7 +151,9 @@ class Stream(_Method):
 
     async def __call__(self, request: Any, *, timeout: float | None, metadata: Metadata) -> AsyncGenerator[Any, None]:
         watch = self._watch(timeout or 0.0)
-        call = self._channel.grpc.unary_stream(self._path, **self._codecs)(request, timeout=timeout, metadata=metadata)
+        call = self._channel.connection.unary_stream(self._path, **self._codecs)(
+            request, timeout=timeout, metadata=metadata
+        )
         ok = False
         try:
             async for answer in call:
@@ -168,7 +174,7 @@ class Conversation(_Method):
     """A method that is a stream both ways."""
 
     def __call__(self, *, timeout: float | None, metadata: Metadata) -> Dialogue:
-        call = self._channel.grpc.stream_stream(self._path, **self._codecs)(timeout=timeout, metadata=metadata)
+        call = self._channel.connection.stream_stream(self._path, **self._codecs)(timeout=timeout, metadata=metadata)
         return Dialogue(call, self._watch(timeout or 0.0))
 
 
@@ -201,6 +207,12 @@ class Dialogue:
             self._ok = True
             return None
         return answer
+
+    async def end(self) -> None:
+        """Send nothing more, and return when the server has ended it too."""
+        await self._call.done_writing()
+        while await self.receive() is not None:
+            pass
 
     def close(self) -> None:
         """Break it off if it goes on; may be called twice."""
