@@ -84,12 +84,15 @@ class PodAttachments:
 
     async def release(self, sandbox_id: str, record: SandboxRecord | None) -> None:
         """Run CNI DEL and unpin the namespace; raises while something is still held, and may be repeated."""
-        if not self.is_held(sandbox_id):
-            return
         attachment = self._held.get(sandbox_id)
+        foreign_netns = record.netns_path if record is not None and attachment is None else ""
+        if not self.is_held(sandbox_id):
+            await self._netns.remove_foreign(foreign_netns)
+            return
         spec = attachment.spec if attachment else record.spec if record else None
         await self._network.teardown(_request(sandbox_id, spec, self._live_netns(attachment, record)))
         await self._netns.remove(sandbox_id)
+        await self._netns.remove_foreign(foreign_netns)
         await self._records.detach(sandbox_id)
         self._held.pop(sandbox_id, None)
 
@@ -114,6 +117,8 @@ class PodAttachments:
     def _live_netns(attachment: Attachment | None, record: SandboxRecord | None) -> str | None:
         if attachment is not None:
             return attachment.netns_path
+        if record is not None and record.netns_path:
+            return record.netns_path
         return f"/proc/{record.pid}/ns/net" if record and record.pid else None
 
 

@@ -182,7 +182,7 @@ class Recovery:
         known = self._inventory.sandboxes.get(record.id)
         ips = known.ips if known else self._attachments.ips(record.id) or record.ips
         attachment = self._attachments.held.get(record.id)
-        record = replace(record, ips=ips, netns_path=attachment.netns_path if attachment else "")
+        record = replace(record, ips=ips, netns_path=attachment.netns_path if attachment else record.netns_path)
         if record.state is SandboxState.READY and not ips and not record.spec.host_network:
             return replace(record, state=SandboxState.NOTREADY)
         return record

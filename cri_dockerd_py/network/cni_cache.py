@@ -14,7 +14,7 @@ import contextlib
 import logging
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,10 +44,14 @@ class CacheEntry:
 
 
 class ResultCache:
-    """The cache directory. Its methods block for as long as a small file takes."""
+    """The cache directory, and those of other runtimes, whose pods we may have to take down.
 
-    def __init__(self, directory: Path) -> None:
+    Its methods block for as long as a small file takes.
+    """
+
+    def __init__(self, directory: Path, others: Sequence[Path] = ()) -> None:
         self._results = directory / "results"
+        self._foreign = tuple(other / "results" for other in others if other != directory)
 
     def path_of(self, network_name: str, container_id: str, ifname: str) -> Path:
         """Return an attachment's file; its parts must have been checked to be names."""
@@ -79,8 +83,9 @@ class ResultCache:
         own = self.path_of(entry.network_name, container_id, entry.ifname)
         loopback = (self.path_of(LOOPBACK_NETWORK, container_id, ifname) for ifname in ("lo", entry.ifname))
         for path in (own, *loopback):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+            for results in (self._results, *self._foreign):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(results / path.name)
 
     def entries_of(self, container_id: str) -> list[CacheEntry]:
         """Return a pod's attachments, loopback left out, in the order of their interfaces."""
@@ -92,34 +97,35 @@ class ResultCache:
 
     def remove_leftovers(self) -> None:
         """Remove half-written files of a crash. Only at start, and only one of us may start on a directory."""
-        for name in self._names():
-            if name.startswith(_IN_PROGRESS):
+        for path in _files(self._results):
+            if path.name.startswith(_IN_PROGRESS):
                 with contextlib.suppress(FileNotFoundError):
-                    (self._results / name).unlink()
+                    path.unlink()
 
     def _read_all(self, wanted: Callable[[str], bool], container_id: str) -> list[CacheEntry]:
-        found = []
-        for name in self._names():
-            if name.startswith(_IN_PROGRESS) or not wanted(name):
+        found: dict[str, CacheEntry] = {}
+        for path in (path for results in (self._results, *self._foreign) for path in _files(results)):
+            if path.name in found or path.name.startswith(_IN_PROGRESS) or not wanted(path.name):
                 continue
             try:
-                entry = _decode(_read(self._results / name), name, container_id)
+                entry = _decode(_read(path), path.name, container_id)
             except FileNotFoundError:
                 continue
             except (OSError, JsonError) as error:
-                _log.warning("passing over CNI cache file %s: %s", self._results / name, error)
+                _log.warning("passing over CNI cache file %s: %s", path, error)
                 continue
             if entry is None or entry.network_name == LOOPBACK_NETWORK:
                 continue
             if not container_id or entry.container_id == container_id:
-                found.append(entry)
-        return sorted(found, key=lambda entry: (entry.ifname, entry.network_name))
+                found[path.name] = entry
+        return sorted(found.values(), key=lambda entry: (entry.ifname, entry.network_name))
 
-    def _names(self) -> list[str]:
-        try:
-            return os.listdir(self._results)
-        except FileNotFoundError:
-            return []
+
+def _files(directory: Path) -> list[Path]:
+    try:
+        return [directory / name for name in os.listdir(directory)]
+    except FileNotFoundError:
+        return []
 
 
 def _read(path: Path) -> bytes:

@@ -87,6 +87,16 @@ class NetnsDir:
                 f"cannot remove network namespace {target}: {error}; unmount and unlink it by hand"
             ) from error
 
+    async def remove_foreign(self, path: str) -> None:
+        """Unpin a namespace that another runtime pinned for a pod that is ours to take down; done is done."""
+        if path and not path.startswith("/proc/") and is_netns(path):
+            try:
+                await self._in_thread(_unpin, path)
+            except OSError as error:
+                raise Internal(
+                    f"cannot remove network namespace {path}: {error}; unmount and unlink it by hand"
+                ) from error
+
     async def loopback_up(self, path: str) -> None:
         """Set `lo` up in the namespace at `path`."""
         await self.inside(path, _set_loopback_up)

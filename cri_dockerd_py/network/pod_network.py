@@ -23,6 +23,8 @@ from cri_dockerd_py.network.pod_request import PodNetworkRequest, capability_arg
 _log = logging.getLogger(__name__)
 
 NOT_READY = "NetworkPluginNotReady"
+#: Where runtimes that set no directory of their own keep results, containerd's CRI plugin for one.
+LIBCNI_CACHE_DIR = Path("/var/lib/cni")
 _REFRESH_S = 5.0
 _STATUS_S = 30.0
 _STATUS_TIMEOUT_S = 20.0
@@ -31,11 +33,12 @@ _MAX_REMEMBERED = 2048
 
 @dataclass(frozen=True, slots=True)
 class CniSettings:
-    """Where CNI's files are and how long a chain of plugins may take."""
+    """Where CNI's files are and how long a chain of plugins may take; `foreign_cache_dirs` are other runtimes'."""
 
     conf_dir: str = "/etc/cni/net.d"
     bin_dirs: tuple[str, ...] = ("/opt/cni/bin",)
     cache_dir: Path = Path("/var/lib/cni/cache")
+    foreign_cache_dirs: tuple[Path, ...] = ()
     lock_dir: Path = Path("/run/cri-dockerd-py/cni-locks")
     timeout: float = 220.0
     undo_timeout: float = 60.0
@@ -49,7 +52,7 @@ class PodNetwork:
         self._netns = netns
         self._confs = ConfDir(settings.conf_dir, settings.bin_dirs)
         self._chain = PluginChain(settings.bin_dirs, observe)
-        self._cache = ResultCache(settings.cache_dir)
+        self._cache = ResultCache(settings.cache_dir, settings.foreign_cache_dirs)
         self._attacher = Attacher(self._confs, self._chain, self._cache, settings.undo_timeout)
         self._locks = PodLocks(settings.lock_dir)
         self._pod_cidrs: tuple[str, ...] = ()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,20 @@ def test_removal_takes_loopback_along_and_may_be_repeated(tmp_path: Path, result
     cache.remove(ENTRY)
     cache.remove(ENTRY)
     assert os.listdir(results) == ["cni-loopback-other-lo"]
+
+
+def test_results_of_another_runtime_are_read_and_removed_but_never_written(tmp_path: Path) -> None:
+    ResultCache(tmp_path / "theirs").write(ENTRY)
+    theirs, ours = tmp_path / "theirs/results", tmp_path / "results"
+    (theirs / f"cni-loopback-{CONTAINER}-lo").write_text("{}")
+    cache = ResultCache(tmp_path, [tmp_path / "theirs", tmp_path / "absent", tmp_path])
+    assert cache.entries() == cache.entries_of(CONTAINER) == [ENTRY]
+    newer = replace(ENTRY, netns_path="")
+    cache.write(newer)
+    assert cache.entries_of(CONTAINER) == [newer]
+    assert os.listdir(ours) == [FILE]
+    cache.remove(newer)
+    assert os.listdir(ours) == os.listdir(theirs) == []
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,14 @@ async def test_a_namespace_of_a_user_namespace(netns_dir: NetnsDir) -> None:
     with path.open() as file:
         owner = fcntl.ioctl(file.fileno(), NS_GET_USERNS)
     shown = subprocess.run(
-        ["nsenter", f"--user=/proc/self/fd/{owner}", f"--net={path}", "sh", "-c", "cat /proc/self/uid_map; ip -br addr"],
+        [
+            "nsenter",
+            f"--user=/proc/self/fd/{owner}",
+            f"--net={path}",
+            "sh",
+            "-c",
+            "cat /proc/self/uid_map; ip -br addr",
+        ],
         pass_fds=[owner],
         capture_output=True,
         text=True,
@@ -113,6 +120,16 @@ async def test_remove_may_be_repeated_and_follows_a_crash(netns_dir: NetnsDir) -
     assert netns_dir.names() == ["pod"]
     await netns_dir.remove("pod")
     assert netns_dir.names() == []
+
+
+async def test_a_namespace_that_another_runtime_pinned(netns_dir: NetnsDir, instance: str) -> None:
+    theirs = NetnsDir(f"{instance}t")
+    path = await theirs.create("pod")
+    await netns_dir.remove_foreign("")
+    await netns_dir.remove_foreign("/proc/self/ns/net")
+    for _ in range(2):
+        await netns_dir.remove_foreign(str(path))
+        assert theirs.names() == []
 
 
 async def test_create_takes_over_a_half_made_file_but_never_a_live_one(netns_dir: NetnsDir) -> None:
