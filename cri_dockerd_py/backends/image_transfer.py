@@ -5,11 +5,63 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 
+from cri_dockerd_py.errors import Unimplemented
 from cri_dockerd_py.model.image import ImageRecord
 
 #: Is told of bytes that have been dealt with since it was told last.
 Note = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerBlob:
+    """A layer as a store has it: `digest` and `size` are those of its bytes, `diff_id` that of its plain tar.
+
+    `read` gives the bytes from an offset on; closing the iterator early is fine.
+    """
+
+    media_type: str
+    digest: str
+    size: int
+    diff_id: str
+    read: Callable[[int], AsyncIterator[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBlobs:
+    """All of an image: the exact bytes of its configuration, and its layers, bottom first."""
+
+    config: bytes
+    layers: tuple[LayerBlob, ...]
+
+
+class ImageSource(ABC):
+    """A store that images are read from."""
+
+    @abstractmethod
+    async def blobs(self, image: ImageRecord) -> ImageBlobs:
+        """Return what an image is made of; NotFound when it is gone, Unimplemented where only archives can be had."""
+
+    @abstractmethod
+    def archive(self, image: ImageRecord) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Open an image as an archive, as `docker save` writes it, chunk by chunk; Unimplemented where it is not."""
+
+
+class ImageSink(ABC):
+    """A store that images are written to. What it takes is verified by digest, and usable when it returns."""
+
+    @abstractmethod
+    async def store(self, image: ImageRecord, blobs: ImageBlobs, note: Note) -> str:
+        """Store an image with all names of `image`, and return its id here; what is here already is not read."""
+
+    @abstractmethod
+    async def store_archive(self, image: ImageRecord, archive: AsyncIterator[bytes], note: Note) -> str:
+        """Store an image from an archive."""
+
+    @abstractmethod
+    async def room_bytes(self) -> int:
+        """Return how much may still be written where the images go."""
 
 
 class ImageTransfer(ABC):
@@ -26,49 +78,31 @@ class ImageTransfer(ABC):
     async def room_bytes(self) -> int:
         """Return how much may still be written where the images go."""
 
-    @property
     @abstractmethod
-    def copies_content(self) -> bool:
+    async def copies_content(self) -> bool:
         """Whether bytes are copied; False where both stores share them."""
 
 
-class ArchiveSource(ABC):
-    """A store that gives images away as archives, in the format of `docker save` or of an OCI layout."""
+class CopyTransfer(ImageTransfer):
+    """Copies bytes: blob by blob where the source allows it, else by way of an archive."""
 
-    @abstractmethod
-    def open(self, image: ImageRecord) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Open the archive of one image, which comes chunk by chunk and is never held whole."""
-
-
-class ArchiveSink(ABC):
-    """A store that takes images from archives."""
-
-    @abstractmethod
-    async def load(self, image: ImageRecord, archive: AsyncIterator[bytes], note: Note) -> str:
-        """Store the image of an archive, verify that it is `image`, give it its names; return its id here."""
-
-    @abstractmethod
-    async def room_bytes(self) -> int:
-        """Return how much may still be written where the images go."""
-
-
-class ArchiveTransfer(ImageTransfer):
-    """Copies by way of archives."""
-
-    def __init__(self, source: ArchiveSource, sink: ArchiveSink) -> None:
+    def __init__(self, source: ImageSource, sink: ImageSink) -> None:
         self._source = source
         self._sink = sink
 
     async def copy(self, image: ImageRecord, note: Note) -> str:
         """Bring an image."""
-        async with self._source.open(image) as archive:
-            return await self._sink.load(image, archive, note)
+        try:
+            blobs = await self._source.blobs(image)
+        except Unimplemented:
+            async with self._source.archive(image) as archive:
+                return await self._sink.store_archive(image, archive, note)
+        return await self._sink.store(image, blobs, note)
 
     async def room_bytes(self) -> int:
         """Return how much may still be written where the images go."""
         return await self._sink.room_bytes()
 
-    @property
-    def copies_content(self) -> bool:
+    async def copies_content(self) -> bool:
         """Always."""
         return True

@@ -59,7 +59,7 @@ class ImageCopies:
             await self._port.refresh_images(target)
 
     async def _check_room(self, transfer: ImageTransfer, missing: Sequence[ImageRecord]) -> None:
-        if not transfer.copies_content:
+        if not await transfer.copies_content():
             return
         # Each layer is stored as it came, and unpacked.
         needed = 2 * sum(record.size_bytes for record in missing) + _RESERVE_BYTES

@@ -260,6 +260,5 @@ class FakeTransfer(ImageTransfer):
     async def room_bytes(self) -> int:
         return self.room
 
-    @property
-    def copies_content(self) -> bool:
+    async def copies_content(self) -> bool:
         return True

@@ -18,6 +18,9 @@ from cri_dockerd_py.backends.containerd.events import ContainerdEvents
 from cri_dockerd_py.backends.containerd.execs import Execs
 from cri_dockerd_py.backends.containerd.exits import Exits
 from cri_dockerd_py.backends.containerd.fifos import Fifos
+from cri_dockerd_py.backends.containerd.image_blobs import ContainerdImageSource
+from cri_dockerd_py.backends.containerd.image_import import ContainerdImageSink
+from cri_dockerd_py.backends.containerd.image_share import NamespaceShare
 from cri_dockerd_py.backends.containerd.image_volumes import ImageVolumes
 from cri_dockerd_py.backends.containerd.images import ContainerdImages
 from cri_dockerd_py.backends.containerd.leases import Leases
@@ -39,6 +42,7 @@ from cri_dockerd_py.backends.containerd.statuses import Statuses
 from cri_dockerd_py.backends.containerd.tasks import Tasks
 from cri_dockerd_py.backends.containerd.user_files import ImageUserFiles
 from cri_dockerd_py.backends.containerd.volumes import ImageDeclaredVolumes
+from cri_dockerd_py.backends.image_transfer import ImageSink, ImageSource
 from cri_dockerd_py.distribution.registry import Registry
 from cri_dockerd_py.errors import CriError
 from cri_dockerd_py.logs.counters import Counters
@@ -183,6 +187,28 @@ class ContainerdEngine:
     def log_counters(self) -> Counters:
         """What was done with containers' output."""
         return self._outputs.counters
+
+    @property
+    def image_source(self) -> ImageSource:
+        """Where other engines get this engine's images."""
+        return ContainerdImageSource(self._client, self._images)
+
+    @property
+    def image_sink(self) -> ImageSink:
+        """Where other engines' images go."""
+        return ContainerdImageSink(self._client, self._images, Leases(self._client, self._options.owner))
+
+    def share_from(self, namespace: str) -> NamespaceShare:
+        """Return what shares images of another containerd namespace with this engine."""
+        leases = Leases(self._client, self._options.owner)
+        other = self._client.in_namespace(namespace)
+        return NamespaceShare(other, self._client, leases, self._images.platform, self._images.unpacker)
+
+    def share_to(self, namespace: str) -> NamespaceShare:
+        """Return what shares this engine's images with another containerd namespace, whose owner unpacks them."""
+        other = self._client.in_namespace(namespace)
+        leases = Leases(other, self._options.owner)
+        return NamespaceShare(self._client, other, leases, self._images.platform, None)
 
     def _snapshots_of(self, snapshotter: str) -> Snapshots:
         return Snapshots(self._client, snapshotter or self._options.snapshotter)

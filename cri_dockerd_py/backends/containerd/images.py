@@ -19,6 +19,7 @@ from cri_dockerd_py.backends.containerd.oci.image_config import ImageConfig
 from cri_dockerd_py.backends.containerd.shared_pulls import SharedPulls
 from cri_dockerd_py.backends.containerd.snapshots import Snapshots
 from cri_dockerd_py.backends.containerd.unpack import Unpacker, UnpackJob
+from cri_dockerd_py.distribution.descriptor import Descriptor
 from cri_dockerd_py.distribution.platform import normalize
 from cri_dockerd_py.distribution.registry import Registry
 from cri_dockerd_py.errors import NotFound
@@ -49,7 +50,8 @@ class ContainerdImages(ImageStore):
         self._unpack_locks = KeyedLocks()
         self._snapshots = Snapshots(client, snapshotter)
         self._filesystem = SnapshotFilesystem(client, self._snapshots)
-        platform = normalize("linux", host.machine())
+        #: What images have to be made for.
+        self.platform = platform = normalize("linux", host.machine())
         self._reader = ImageReader(self._content, platform)
         settings = PullSettings(platform, stall_s, max_parallel, self._pinned_name)
         unpacker = self._unpacker(self._snapshots)
@@ -109,6 +111,16 @@ class ContainerdImages(ImageStore):
 
     # --- for the rest of this back end
 
+    @property
+    def unpacker(self) -> Unpacker:
+        """What unpacks into the snapshotter of this store, one layer at a time for all of the service."""
+        return self._unpacker(self._snapshots)
+
+    @property
+    def filesystem(self) -> SnapshotFilesystem:
+        """The file system that images are unpacked on."""
+        return self._filesystem
+
     def known(self, image_id: str) -> ImageRecord | None:
         """Return an image from memory, as last listed or inspected."""
         return self._records.get(image_id)
@@ -116,6 +128,11 @@ class ContainerdImages(ImageStore):
     async def config_of(self, image_id: str) -> ImageConfig:
         """Return an image's configuration; NotFound when it is not here."""
         return (await self._details(image_id)).config
+
+    async def layers_of(self, image_id: str) -> tuple[Sequence[Descriptor], Sequence[str]]:
+        """Return an image's layers as its manifest names them, and their diff ids, bottom first."""
+        details = await self._details(image_id)
+        return details.layers, details.config.diff_ids
 
     async def names_of(self, image_id: str) -> tuple[str, ...]:
         """Return the names of all records that stand for an image, its id included when that is one."""

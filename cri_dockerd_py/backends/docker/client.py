@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -110,7 +110,9 @@ class DockerClient:
         """Return the JSON that a DELETE answers, None when there is none."""
         return await self._call("DELETE", template, names, params, None, None)
 
-    async def upload(self, template: str, content: bytes, *, content_type: str, within_s: float) -> None:
+    async def upload(
+        self, template: str, content: bytes | AsyncIterable[bytes], *, content_type: str, within_s: float
+    ) -> None:
         """Make a POST with bytes as its body, whose answer is a stream of progress that is read to its end."""
         await self._ensure_negotiated()
         call = f"POST {template}"
@@ -145,12 +147,13 @@ class DockerClient:
 
     @contextlib.asynccontextmanager
     async def download(
-        self, template: str, *names: str, params: Params | None = None
+        self, template: str, *names: str, params: Params | None = None, for_ever: bool = False
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Open a GET whose answer is bytes."""
+        """Open a GET whose answer is bytes; `for_ever` is for a reader that watches by itself whether they come."""
         await self._ensure_negotiated()
         call = f"GET {template}"
-        async with self._request("GET", self._path(template, names), call, params, {}, self._within_s) as response:
+        within_s = None if for_ever else self._within_s
+        async with self._request("GET", self._path(template, names), call, params, {}, within_s) as response:
             if response.status not in _OK:
                 raise error_for(call, response.status, await read_body(response, call))
             try:
@@ -233,7 +236,7 @@ class DockerClient:
         params: Params | None,
         headers: dict[str, str],
         within_s: float | None,
-        content: bytes | None = None,
+        content: bytes | AsyncIterable[bytes] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         query = f"?{urlencode(params)}" if params else ""
         url = URL(f"{self._endpoint.base_url}{path}{query}", encoded=True)
