@@ -190,9 +190,9 @@ class ContainerdContainers(ContainerRuntime):
         await self._outputs.forget(container_id)
         if held is not None and held.snapshot_key:
             await self._snapshots_of(held.snapshotter).remove(held.snapshot_key)
-        await self._objects.delete(container_id)
         if held is not None and held.by_plugin:
             await self._plugin_files.remove_container(container_id)
+        await self._objects.delete(container_id)
         await self._remove_files(container_id)
         self._statuses.forget(container_id)
         self._ooms.forget(container_id)

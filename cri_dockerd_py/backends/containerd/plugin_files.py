@@ -19,6 +19,7 @@ from cri_dockerd_py.backends.containerd.oci.facts import PodFiles
 from cri_dockerd_py.errors import NotFound, Unimplemented
 
 _SHM, _RESOLV_CONF = "/dev/shm", "/etc/resolv.conf"
+_STATE_DIRECTORY = Path("/run/containerd/io.containerd.grpc.v1.cri")
 
 
 class PluginFiles:
@@ -44,14 +45,22 @@ class PluginFiles:
             await self._client.call(self._client.sandboxes.Delete, StoreDeleteRequest(sandbox_id=sandbox_id))
 
     async def remove_container(self, container_id: str) -> None:
-        """Remove what the plugin keeps of a container; absent is fine."""
-        root = (await self._daemon.facts()).plugin_root
-        await asyncio.to_thread(shutil.rmtree, root / "containers" / container_id, ignore_errors=True)
+        """Remove what the plugin keeps of a container that is still on record; absent is fine."""
+        with contextlib.suppress(NotFound):
+            state = _state_directory(_mounts(await self._objects.spec(container_id)))
+            for directory in (state, (await self._daemon.facts()).plugin_root):
+                await asyncio.to_thread(shutil.rmtree, directory / "containers" / container_id, ignore_errors=True)
 
 
 def _mounts(spec: Mapping[str, Any]) -> dict[str, str]:
     mounts: Sequence[Mapping[str, Any]] = spec.get("mounts") or ()
     return {str(mount.get("destination")): str(mount.get("source") or "") for mount in mounts}
+
+
+def _state_directory(mounts: Mapping[str, str]) -> Path:
+    """Return where the plugin keeps what need not survive a reboot: the pod's shm is there, unless it is the host's."""
+    shm = Path(mounts.get(_SHM) or _SHM)
+    return shm.parents[2] if len(shm.parts) > 4 and shm.parts[-3] == "sandboxes" else _STATE_DIRECTORY
 
 
 def _files(mounts: Mapping[str, str]) -> PodFiles:
