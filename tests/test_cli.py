@@ -65,13 +65,6 @@ def test_wrong_settings_end_serve_with_one_line(arguments: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_an_engine_that_is_not_served_is_refused() -> None:
-    done = run("serve", "--backend=containerd")
-    assert done.returncode == 1
-    assert "Docker Engine only" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_a_closed_pipe_is_no_failure_to_explain() -> None:
     done = subprocess.run(f"{PROGRAM} config show | true", shell=True, capture_output=True, text=True)
     assert done.stderr == ""

@@ -1,4 +1,4 @@
-"""`doctor`: what of this node would keep pods from running well."""
+"""`doctor`: what of this node would keep pods from running well; `debug dump`: a bundle for those who help."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cri_dockerd_py.cli import exits
+from cri_dockerd_py.errors import FailedPrecondition
 
 if TYPE_CHECKING:
     from cri_dockerd_py.doctor import Finding
@@ -18,7 +20,7 @@ _COLOURS = {"ok": "32", "warning": "33", "failure": "31"}
 
 
 def add_verbs(verbs: Any, chosen: str) -> None:
-    """Add the verb; it gets its flags when it is chosen."""
+    """Add the verbs; the chosen one gets its flags."""
     doctor = verbs.add_parser(
         "doctor",
         help="examine this node: kernel, cgroups, engines, CNI, sockets, disk, clock, leftovers",
@@ -27,11 +29,22 @@ def add_verbs(verbs: Any, chosen: str) -> None:
         f"{exits.FAILURE} when pods cannot run.",
     )
     doctor.set_defaults(run=_doctor)
-    if chosen == "doctor":
+    debug = verbs.add_parser("debug", help="collect what helps to find a fault")
+    dump = debug.add_subparsers(required=True, metavar="ACTION").add_parser(
+        "dump",
+        help="write a support bundle without secrets: settings, findings, status, records, the service's log",
+        description="Writes a gzipped tar of text files. It has no environments, annotations, labels or logs of pods, "
+        "and no registry or CNI configuration; look at it before you send it.",
+    )
+    dump.set_defaults(run=_dump)
+    if chosen in ("doctor", "debug"):
         from cri_dockerd_py.cli.setting_flags import add_setting_flags
 
         doctor.add_argument("--output", choices=("text", "json"), default="text", help="how to print (default: text)")
-        add_setting_flags(doctor)
+        dump.add_argument(
+            "file", nargs="?", default="cri-dockerd-py-dump.tar.gz", help="where to (default: %(default)s)"
+        )
+        add_setting_flags({"doctor": doctor, "debug": dump}[chosen])
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -40,21 +53,27 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
     findings = examine(load(arguments).settings)
     if arguments.output == "json":
-        print(json.dumps([_plain(finding) for finding in findings]))
+        print(json.dumps([finding.plain() for finding in findings]))
     else:
         print(_text(findings, colour=sys.stdout.isatty()))
     levels = {finding.level.value for finding in findings}
     return exits.FAILURE if "failure" in levels else exits.INCOMPLETE if "warning" in levels else 0
 
 
-def _plain(finding: Finding) -> dict[str, str]:
-    return {
-        "area": finding.area,
-        "level": finding.level.value,
-        "what": finding.what,
-        "why": finding.why,
-        "fix": finding.fix,
-    }
+def _dump(arguments: argparse.Namespace) -> int:
+    from cri_dockerd_py.cli.admin_verbs import status_json
+    from cri_dockerd_py.cli.setting_flags import load
+    from cri_dockerd_py.doctor.bundle import write_bundle
+
+    path = Path(arguments.file)
+    try:
+        names = write_bundle(path, load(arguments).settings, lambda: status_json(arguments))
+    except FileExistsError:
+        raise FailedPrecondition(f"{path} exists already: name another file") from None
+    except OSError as error:
+        raise FailedPrecondition(f"{path} cannot be written: {error.strerror}") from error
+    print(f"wrote {path} with {len(names)} files; it is readable by you alone")
+    return 0
 
 
 def _text(findings: Sequence[Finding], *, colour: bool) -> str:

@@ -28,6 +28,10 @@ class Finding:
     why: str = ""
     fix: str = ""
 
+    def plain(self) -> dict[str, str]:
+        """Return the finding as what JSON can hold."""
+        return {"area": self.area, "level": self.level.value, "what": self.what, "why": self.why, "fix": self.fix}
+
 
 @dataclass(frozen=True, slots=True)
 class Patient:

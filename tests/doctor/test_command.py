@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tarfile
+from pathlib import Path
 
-from tests.cri_server import PROGRAM, CriServer
+from cri_dockerd_py._generated.runtime_v1 import api_pb2 as cri
+from tests.cri_server import PROGRAM, CriClient, CriServer
 
 
 def examine(server: CriServer) -> subprocess.CompletedProcess[str]:
@@ -23,3 +26,23 @@ def test_a_service_that_runs_is_in_order(cri_server: CriServer) -> None:
     in_order = {finding["area"] for finding in findings if finding["level"] == "ok"}
     assert {"engines", "network", "sockets"} <= in_order
     assert done.returncode == (1 if wrong else 3 if any(f["level"] == "warning" for f in findings) else 0)
+
+
+def test_a_bundle_has_everything_but_secrets(cri_server: CriServer, client: CriClient, tmp_path: Path) -> None:
+    pod = client.sandbox_config(name="bundled", annotations={"vault": "SECRET-annotation"})
+    pod_id = client.run_pod(pod)
+    config = client.container_config(envs=[cri.KeyValue(key="PASSWORD", value=b"SECRET-value")])
+    client.start_container(pod_id, config, pod)
+    bundle = tmp_path / "dump.tar.gz"
+    flags = [word for word in cri_server.daemon.command if word.startswith("--")]
+    command = [PROGRAM, "debug", "dump", str(bundle), *flags]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert bundle.stat().st_mode & 0o777 == 0o600
+    with tarfile.open(bundle) as archive:
+        contents = {name.partition("/")[2]: archive.extractfile(name).read().decode() for name in archive.getnames()}  # type: ignore[union-attr]
+    assert {"settings.json", "doctor.json", "status.json", "records.json", "journal.txt"} <= contents.keys()
+    assert json.loads(contents["status.json"])["engines"]
+    assert "bundled" in contents["records.json"]
+    assert pod_id in contents["records.json"]
+    assert "SECRET" not in "".join(contents.values())
+    assert subprocess.run(command, capture_output=True, timeout=120).returncode == 1
