@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cri_dockerd_py import __version__
-from cri_dockerd_py.cli import doctor, exits, migrate, setting_flags, status
+from cri_dockerd_py.cli import doctor, exits, handover, migrate, setting_flags, status
 from cri_dockerd_py.cli.setting_flags import PROGRAM
 from cri_dockerd_py.errors import CriError, InvalidArgument
 
@@ -68,6 +68,7 @@ def command_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     verb = words[0] if words else ""
     status.add_verbs(verbs, verb)
     migrate.add_verbs(verbs, verb)
+    handover.add_verbs(verbs, verb)
     doctor.add_verbs(verbs, verb)
     verbs.add_parser("version", help="print the version").set_defaults(run=_version)
     chosen = {"serve": serve, "config": show, "demo": demo}.get(verb)

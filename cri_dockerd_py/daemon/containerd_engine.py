@@ -40,13 +40,18 @@ class ContainerdSide:
         return self._containerd.engine
 
     @property
+    def backend(self) -> ContainerdEngine:
+        """The engine with all that it has beside the interface."""
+        return self._containerd
+
+    @property
     def log_counters(self) -> Counters | None:
         """What was done with containers' output."""
         return self._containerd.log_counters
 
     async def start(self) -> None:
         """Go on with running containers' logs, then make contact."""
-        self._claim = _claim(self._settings)
+        self._claim = claim_pods(self._settings)
         await self._containerd.start()
 
     async def close(self) -> None:
@@ -56,7 +61,7 @@ class ContainerdSide:
             self._claim.close()
 
 
-def _claim(settings: Settings) -> socket.socket:
+def claim_pods(settings: Settings) -> socket.socket:
     """Be the only service for the pods of one containerd namespace: two would take each other's output away.
 
     The kernel lets go of the name when the process ends.
@@ -74,15 +79,21 @@ def _claim(settings: Settings) -> socket.socket:
     return claim
 
 
+def engine_directories(settings: Settings) -> tuple[Path, Path]:
+    """Return the engine's own root and state directories."""
+    return settings.root_dir / "containerd", settings.state_dir / "containerd"
+
+
 def _options(
     settings: Settings, manager: ServiceManager, observe: Callable[[str, float, bool], None]
 ) -> ContainerdOptions:
     driver = settings.cgroup_driver
+    root_dir, state_dir = engine_directories(settings)
     return ContainerdOptions(
         endpoint=settings.containerd_endpoint,
         namespace=settings.containerd_namespace,
-        root_dir=settings.root_dir / "containerd",
-        state_dir=settings.state_dir / "containerd",
+        root_dir=root_dir,
+        state_dir=state_dir,
         write_resolv_conf=_write_resolv_conf,
         registry=Registry(settings.registry_config_path),
         owner=instance_name(settings.root_dir),

@@ -29,7 +29,7 @@ _API_VERSION = "v1"
 _CRI_PLUGINS = frozenset({("io.containerd.grpc.v1", "cri"), ("io.containerd.cri.v1", "runtime")})
 _SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
 _REMAPS_IDS = "remap-ids"
-_PLUGIN_DIRECTORY = "io.containerd.grpc.v1.cri"
+PLUGIN_DIRECTORY = "io.containerd.grpc.v1.cri"
 _ROOT = Path("/var/lib/containerd")
 
 
@@ -50,7 +50,7 @@ class DaemonFacts:
     @property
     def plugin_root(self) -> Path:
         """Where the CRI plugin keeps what must survive a reboot."""
-        return self.root / _PLUGIN_DIRECTORY
+        return self.root / PLUGIN_DIRECTORY
 
 
 class DaemonState:
