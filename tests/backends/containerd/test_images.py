@@ -44,7 +44,7 @@ async def store(containerd_node: ContainerdNode, pusher: Pusher) -> AsyncIterato
 
 def new_image(count: int = 3, size: int = 500_000, **more: str) -> LayeredImage:
     """Return an image that nobody has."""
-    return layered(random_tars(count, size), **more)  # type: ignore[arg-type]
+    return layered(random_tars(count, size), **more)
 
 
 async def files_of(store: Store, image_id: str) -> dict[str, bytes]:
@@ -207,7 +207,7 @@ async def test_two_services_pull_one_image(store: Store, pusher: Pusher, contain
     async with opened(containerd_node, pusher.namespace, owner="another") as other:
         ids = await asyncio.gather(store.images.pull(reference, None), other.images.pull(reference, None))
 
-    assert ids == [image.id, image.id]
+    assert set(ids) == {image.id}
     assert await store.keys() == set(chain_ids(parse_image_config(image.config).diff_ids))
     await collect(store)
     assert await store.blobs() == image.digests()
