@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import subprocess
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
@@ -57,8 +58,8 @@ class CriServer:
             "log-level": "debug",
         }
         (self.directory / "config.toml").write_text(engine.service_config)
-        command = [str(PROGRAM), "serve", *(f"--{name}={value}" for name, value in options.items()), *flags]
-        self.daemon = Daemon(command, self.directory / "serve.log", environment)
+        self.flags = [*(f"--{name}={value}" for name, value in options.items()), *flags]
+        self.daemon = Daemon([str(PROGRAM), "serve", *self.flags], self.directory / "serve.log", environment)
 
     def start(self) -> None:
         """Start the service and wait until it answers Version."""
@@ -76,6 +77,13 @@ class CriServer:
         """Kill the service and start it again."""
         self.kill()
         self.start()
+
+    def run(self, verb: str) -> str:
+        """Run another verb of the program with the same settings, and return what it prints."""
+        done = subprocess.run([str(PROGRAM), verb, *self.flags], capture_output=True, text=True, timeout=60)
+        if done.returncode != 0:
+            raise RuntimeError(f"{verb} ended with {done.returncode}: {done.stdout}{done.stderr}")
+        return done.stdout
 
     def client(self) -> CriClient:
         """Return a new client of this service."""

@@ -1,4 +1,4 @@
-"""Pods of containerd's own CRI plugin: taken over once it is off, and left alone, as ours are by it, while it is on."""
+"""Pods of containerd's own CRI plugin, taken over once it is off; pods side by side with it; pods handed over to it."""
 
 from __future__ import annotations
 
@@ -56,12 +56,16 @@ class Plugin:
             eventually(self._is_ready, bool, "the plugin being ready")
 
     def run_pod(self, **fields: Any) -> Pod:
-        """Run a pod, and remember what it has outside containerd's own directories."""
+        """Run a pod."""
         pod = self.cri.run_pod(self.cri.pod_config(**fields))
+        self.remember(pod)
+        return pod
+
+    def remember(self, pod: Pod) -> None:
+        """Remember what a pod of the plugin has outside containerd's own directories."""
         info = json.loads(self.cri("PodSandboxStatus", pod_sandbox_id=pod.id, verbose=True).info["info"])
         spaces = {space["type"]: space.get("path", "") for space in info["runtimeSpec"]["linux"]["namespaces"]}
         self.outside += [Path(spaces["network"]), *CNI_RESULTS.glob(f"*-{pod.id}-*")]
-        return pod
 
     def left(self) -> list[Path]:
         """Return what is still there of that."""
@@ -213,3 +217,49 @@ def test_plugin_and_service_leave_each_others_pods_alone(plugin: Plugin, start_s
         assert "CRI plugin" in server.daemon.log.read_text(), "nobody was told that a plugin is on"
         for pod in (theirs, ours):
             pod.remove()
+
+
+@pytest.mark.behaviour("GEN-12")
+def test_pods_are_handed_over_to_the_plugin_while_they_run(
+    plugin: Plugin, own_network: CniNetwork, start_server: StartServer
+) -> None:
+    plugin.switch(on=False)
+    server = start_server(plugin.node)
+    mapping = pb.PortMapping(container_port=80, host_port=free_port())
+    with service_client(server) as cri:
+        pod = cri.run_pod(cri.pod_config(labels={"app": "web"}, annotations={"a": "b"}, port_mappings=[mapping]))
+        web = pod.start("sh", "-c", SERVE.format(port=80), labels={"c": "d"}, annotations={"e": "f"})
+        counting, dead, created = pod.start("sh", "-c", COUNT), pod.run("sh", "-c", "exit 3"), pod.create()
+        containers = [web, counting, dead, created]
+        pod_before = fields_of(pod.status(), POD_FIELDS)
+        before = [fields_of(container.status(), CONTAINER_FIELDS) for container in containers]
+        ip, pids = pod.ip(), host_pids(web.id)
+    server.stop()
+    assert pod.id in server.run("handover")
+    plugin.switch(on=True)
+    plugin.remember(pod)
+
+    pod = known_to(plugin.cri, pod)
+    web, counting, dead, created = (known_to(plugin.cri, container) for container in containers)
+    assert [item.id for item in plugin.cri.pods()] == [pod.id]
+    assert fields_of(pod.status(), POD_FIELDS) == pod_before
+    assert host_pids(web.id) == pids
+    for container, ours in zip((web, counting, dead, created), before, strict=True):
+        assert fields_of(container.status(), CONTAINER_FIELDS) == ours
+    assert fetch("127.0.0.1", mapping.host_port) == b"served\n"
+    assert web.exec("echo", "theirs").stdout == b"theirs\n"
+    mine = pod.start("sh", "-c", "wget -q -O - http://127.0.0.1/index.html; sleep 1000")
+    assert eventually(mine.output, bool, "a page over the shared loopback") == "served"
+    seen = len(numbers_in(counting))
+    eventually(lambda: len(numbers_in(counting)), lambda count: count > seen + 20, "more lines")
+    counting.stop()
+    numbers = numbers_in(counting)
+    assert numbers == list(range(1, len(numbers) + 1)), "log lines were lost or doubled"
+    server.start()
+    with service_client(server) as cri:
+        assert not cri.pods()
+    assert pod.status().state == pb.SANDBOX_READY
+    pod.remove()
+    assert ip not in own_network.leases()
+    assert not plugin.left()
+    eventually(lambda: traces(server), lambda found: not any(found.values()), "a clean host")
