@@ -48,7 +48,8 @@ def test_calls_through_an_inherited_socket(listener: socket.socket, directory: P
     try:
         with grpc.insecure_channel(f"unix:{directory}/cri.sock") as channel:
             runtime = cri_grpc.RuntimeServiceStub(channel)
-            version = runtime.Version(cri.VersionRequest(), timeout=30)  # connected before the server was up
+            # The connection is made before the server is up; on a busy machine that takes more than one attempt's time.
+            version = runtime.Version(cri.VersionRequest(), timeout=60, wait_for_ready=True)
             for _ in range(20):
                 listed = runtime.ListPodSandbox(cri.ListPodSandboxRequest(), timeout=10)
                 assert len(listed.items) == 30
@@ -59,7 +60,7 @@ def test_calls_through_an_inherited_socket(listener: socket.socket, directory: P
         process.send_signal(signal.SIGTERM)
 
     assert version.runtime_name == "fake"
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
     assert (directory / "cri.sock").is_socket()  # it is systemd's
 
 
@@ -70,7 +71,8 @@ def test_the_next_server_goes_on_with_the_same_socket(listener: socket.socket, d
             with grpc.insecure_channel(
                 f"unix:{directory}/cri.sock", options=[("grpc.use_local_subchannel_pool", 1)]
             ) as channel:
-                cri_grpc.RuntimeServiceStub(channel).Version(cri.VersionRequest(), timeout=30)
+                runtime = cri_grpc.RuntimeServiceStub(channel)
+                runtime.Version(cri.VersionRequest(), timeout=60, wait_for_ready=True)
         finally:
             process.kill()
             process.wait()
