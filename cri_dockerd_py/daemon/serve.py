@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -18,7 +18,6 @@ from cri_dockerd_py.core.sessions import Sessions
 from cri_dockerd_py.core.stats import Stats
 from cri_dockerd_py.cri.server import CriServer
 from cri_dockerd_py.daemon.admin_wiring import KubeletWatch, admin_socket
-from cri_dockerd_py.daemon.image_transfers import image_transfers
 from cri_dockerd_py.daemon.instance import instance_name, sole_use
 from cri_dockerd_py.daemon.log_setup import set_up_logs
 from cri_dockerd_py.daemon.metrics_wiring import MetricsWiring
@@ -30,6 +29,7 @@ from cri_dockerd_py.errors import FailedPrecondition
 from cri_dockerd_py.metrics.endpoint import MetricsEndpoint
 from cri_dockerd_py.metrics.loop_lag import watch_loop
 from cri_dockerd_py.metrics.registry import ServiceMetrics
+from cri_dockerd_py.migration.images import Transfers
 from cri_dockerd_py.network.netns import NetnsDir
 from cri_dockerd_py.network.pod_network import LIBCNI_CACHE_DIR, CniSettings, PodNetwork
 from cri_dockerd_py.settings import Settings
@@ -104,9 +104,7 @@ async def _running(settings: Settings, manager: ServiceManager) -> AsyncIterator
         await stack.enter_async_context(_background(settings, core, network, manager, metrics))
         kubelet = KubeletWatch(metrics.rpcs.series)
         await stack.enter_async_context(_endpoints(settings, node, metrics, core, kubelet))
-        await stack.enter_async_context(
-            admin_socket(settings, core, database, image_transfers(sides), kubelet, metrics)
-        )
+        await stack.enter_async_context(admin_socket(settings, core, database, _transfers(sides), kubelet, metrics))
         yield
 
 
@@ -168,6 +166,15 @@ async def _endpoints(
     finally:
         await server.stop(_STOP_GRACE_S)
         await page.close()
+
+
+def _transfers(sides: Sequence[EngineSide]) -> Transfers:
+    """Return how images get from one engine to the other; the code for it is loaded where there are two."""
+    if len(sides) < 2:
+        return {}
+    from cri_dockerd_py.daemon.image_transfers import image_transfers
+
+    return image_transfers(sides)
 
 
 def _network(settings: Settings, netns: NetnsDir, wiring: MetricsWiring) -> PodNetwork:

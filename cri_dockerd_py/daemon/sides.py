@@ -8,8 +8,6 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from cri_dockerd_py.backends.base import Engine
-from cri_dockerd_py.daemon.containerd_engine import ContainerdSide
-from cri_dockerd_py.daemon.docker_engine import DockerSide
 from cri_dockerd_py.daemon.service_manager import ServiceManager
 from cri_dockerd_py.logs.counters import Counters
 from cri_dockerd_py.settings import Settings
@@ -38,9 +36,26 @@ class EngineSide(Protocol):
         """Let go of the engine; its containers go on."""
 
 
-Build = Callable[[Settings, ServiceManager, Observe], EngineSide]
+# An engine's code is loaded where that engine is served: it is much of what a start takes, and of the memory.
+
+
+def _docker(settings: Settings, manager: ServiceManager, observe: Observe) -> EngineSide:
+    from cri_dockerd_py.daemon.docker_engine import DockerSide
+
+    return DockerSide(settings, manager, observe)
+
+
+def _containerd(settings: Settings, manager: ServiceManager, observe: Observe) -> EngineSide:
+    from cri_dockerd_py.daemon.containerd_engine import ContainerdSide
+
+    return ContainerdSide(settings, manager, observe)
+
+
 #: In the order of preference for a node's first default engine.
-_BUILDERS: Mapping[str, Build] = {"docker": DockerSide, "containerd": ContainerdSide}
+_BUILDERS: Mapping[str, Callable[[Settings, ServiceManager, Observe], EngineSide]] = {
+    "docker": _docker,
+    "containerd": _containerd,
+}
 
 
 def chosen_engines(settings: Settings, on_record: Collection[str]) -> tuple[str, ...]:
