@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from cri_dockerd_py.errors import Unimplemented
 from cri_dockerd_py.model.image import ImageRecord
 
+_LOG = logging.getLogger(__name__)
 #: Is told of bytes that have been dealt with since it was told last.
 Note = Callable[[int], None]
 
@@ -93,11 +95,11 @@ class CopyTransfer(ImageTransfer):
     async def copy(self, image: ImageRecord, note: Note) -> str:
         """Bring an image."""
         try:
-            blobs = await self._source.blobs(image)
-        except Unimplemented:
-            async with self._source.archive(image) as archive:
-                return await self._sink.store_archive(image, archive, note)
-        return await self._sink.store(image, blobs, note)
+            return await self._sink.store(image, await self._source.blobs(image), note)
+        except Unimplemented as error:
+            _LOG.info("image %s is taken from an archive: %s", image.id, error)
+        async with self._source.archive(image) as archive:
+            return await self._sink.store_archive(image, archive, note)
 
     async def room_bytes(self) -> int:
         """Return how much may still be written where the images go."""

@@ -168,7 +168,7 @@ class Backend:
             await process.close()
 
 
-def containerd_options(node: RealEngine, directory: Path, **changes: Any) -> ContainerdOptions:
+def containerd_options(node: Any, directory: Path, **changes: Any) -> ContainerdOptions:
     """Return options with the built-in pause program."""
     options = ContainerdOptions(
         endpoint=node.endpoint,
