@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cri_dockerd_py.backends.docker.process_tree import kill_tree
+from cri_dockerd_py.backends.process_tree import kill_tree
 from cri_dockerd_py.errors import FailedPrecondition, Unimplemented
 from cri_dockerd_py.model.container import ImageSpec, Mount
 from cri_dockerd_py.model.sandbox import PortMapping, Protocol, SandboxState

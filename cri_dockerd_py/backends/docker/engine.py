@@ -15,6 +15,7 @@ from cri_dockerd_py.backends.docker.container_prepare import ContainerPreparatio
 from cri_dockerd_py.backends.docker.containers import DockerContainers
 from cri_dockerd_py.backends.docker.daemon_state import DaemonState
 from cri_dockerd_py.backends.docker.events import DockerEvents
+from cri_dockerd_py.backends.docker.exec_exits import ExecExits
 from cri_dockerd_py.backends.docker.image_volumes import ImageVolumes
 from cri_dockerd_py.backends.docker.images import DockerImages
 from cri_dockerd_py.backends.docker.marks import Marks
@@ -101,6 +102,7 @@ def connect(options: DockerOptions) -> DockerEngine:
 
     sandboxes = DockerSandboxes(objects, daemon, pause, checkpoints, volumes, options.write_resolv_conf, ENGINE_NAME)
     containers = DockerContainers(client, objects, daemon, preparation, options.logs, images.known, marks, ENGINE_NAME)
-    events = DockerEvents(client, prepare, snapshots.take, marks)
-    engine = Engine(ENGINE_NAME, sandboxes, containers, DockerProcesses(client), images, events)
+    execs = ExecExits()
+    events = DockerEvents(client, prepare, snapshots.take, marks, execs)
+    engine = Engine(ENGINE_NAME, sandboxes, containers, DockerProcesses(client, execs), images, events)
     return DockerEngine(client, engine, prepare, OomWatch(marks))

@@ -24,10 +24,12 @@ from cri_dockerd_py.backends.base import (
 from cri_dockerd_py.backends.docker import labels
 from cri_dockerd_py.backends.docker.client import DockerClient
 from cri_dockerd_py.backends.docker.convert import time_ns
+from cri_dockerd_py.backends.docker.exec_exits import ExecExits
 from cri_dockerd_py.backends.docker.marks import Marks
 from cri_dockerd_py.errors import CriError, NotFound, Unavailable
 
-_CONTAINER_EVENTS = ("create", "start", "die", "oom", "destroy")
+_EXEC_ENDED = "exec_die"
+_CONTAINER_EVENTS = ("create", "start", "die", "oom", "destroy", _EXEC_ENDED)
 _IMAGE_EVENTS = ("pull", "tag", "untag", "delete", "import", "load")
 _FILTERS = json.dumps({"type": ["container", "image"], "event": [*_CONTAINER_EVENTS, *_IMAGE_EVENTS]})
 _OURS = frozenset({labels.SANDBOX_TYPE, labels.CONTAINER_TYPE})
@@ -38,7 +40,10 @@ _OOM_PAUSE_S = 0.05
 
 
 class DockerEvents(EventSource):
-    """`marks` tell what we did ourselves: an exit after our SIGKILL needs no other explanation."""
+    """`marks` tell what we did ourselves: an exit after our SIGKILL needs no other explanation.
+
+    `execs` is told of the ends of exec'd processes, which are no engine events.
+    """
 
     def __init__(
         self,
@@ -46,8 +51,10 @@ class DockerEvents(EventSource):
         prepare: Callable[[], Awaitable[None]],
         snapshot: Callable[[], Awaitable[EngineSnapshot]],
         marks: Marks,
+        execs: ExecExits,
     ) -> None:
         self._client = client
+        self._execs = execs
         self._prepare = prepare
         self._snapshot = snapshot
         self._marks = marks
@@ -111,6 +118,9 @@ class DockerEvents(EventSource):
             return ImagesChanged()
         actor = message.get("Actor") or {}
         attributes = actor.get("Attributes") or {}
+        if message.get("Action") == _EXEC_ENDED:
+            self._execs.told(str(attributes.get("execID")), int(attributes.get("exitCode") or 0))
+            return None
         if attributes.get(labels.TYPE) not in _OURS or not actor.get("ID"):
             return None
         object_id, at_ns = str(actor["ID"]), int(message.get("timeNano") or time.time_ns())

@@ -8,6 +8,7 @@ from typing import Any
 
 from cri_dockerd_py.backends.base import ExecSpec, ProcessIO, ProcessRuntime
 from cri_dockerd_py.backends.docker.client import DockerClient
+from cri_dockerd_py.backends.docker.exec_exits import ExecExits
 from cri_dockerd_py.backends.docker.hijack import HijackedConnection
 from cri_dockerd_py.backends.process_tree import kill_tree
 from cri_dockerd_py.errors import CriError, FailedPrecondition, NotFound, Unimplemented, Unknown
@@ -18,6 +19,7 @@ _HEADER_BYTES = 8
 _FAILED_START = b"OCI runtime exec failed"
 _NOT_STARTED_CODES = frozenset({126, 127})
 _LOOK_WHILE_OPEN_S = 0.5
+_TOLD_WITHIN_S = 0.02
 _FIRST_LOOK_S = 0.002
 _LAST_LOOK_S = 0.25
 _RESIZE_TRIES = 25
@@ -83,9 +85,13 @@ class _Streams(ProcessIO):
 class ExecProcess(_Streams):
     """A process that was started beside a container's own."""
 
-    def __init__(self, client: DockerClient, connection: HijackedConnection, exec_id: str, *, tty: bool) -> None:
+    def __init__(
+        self, client: DockerClient, connection: HijackedConnection, exec_id: str, exits: ExecExits, *, tty: bool
+    ) -> None:
         super().__init__(client, connection, tty=tty)
         self._exec_id = exec_id
+        self._exits = exits
+        self._exit = exits.expect(exec_id)
         self._read_any = False
 
     async def read(self) -> tuple[int, bytes] | None:
@@ -97,13 +103,17 @@ class ExecProcess(_Streams):
         return piece
 
     async def wait(self) -> int:
-        """Return the exit code; Docker knows it a moment after the streams have ended."""
+        """Return the exit code: Docker tells it when the streams have ended, or has to be asked."""
         pause_s = _FIRST_LOOK_S
         while True:
             if not self._ended.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_WHILE_OPEN_S):
                         await self._ended.wait()
+            if self._ended.is_set() and not self._exit.done():
+                await asyncio.wait((self._exit,), timeout=_TOLD_WITHIN_S)
+            if self._exit.done():
+                return self._exit.result()
             state = await self._inspect()
             if state is None:
                 return _KILLED_EXIT_CODE
@@ -112,6 +122,11 @@ class ExecProcess(_Streams):
             if self._ended.is_set():
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LAST_LOOK_S)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self._exits.forget(self._exec_id)
+        await super().close()
 
     async def resize(self, width: int, height: int) -> None:
         """Set the size of the terminal."""
@@ -165,8 +180,9 @@ class AttachedProcess(_Streams):
 class DockerProcesses(ProcessRuntime):
     """Exec, attach and checkpoint."""
 
-    def __init__(self, client: DockerClient) -> None:
+    def __init__(self, client: DockerClient, exits: ExecExits) -> None:
         self._client = client
+        self._exits = exits
 
     async def exec(self, container_id: str, spec: ExecSpec) -> ProcessIO:
         """Start a process beside a container's own."""
@@ -179,8 +195,13 @@ class DockerProcesses(ProcessRuntime):
         }
         created = await self._client.post("/containers/{}/exec", container_id, body=body)
         exec_id = str(created["Id"])
-        connection = await self._client.hijack("/exec/{}/start", exec_id, body={"Detach": False, "Tty": spec.tty})
-        return ExecProcess(self._client, connection, exec_id, tty=spec.tty)
+        self._exits.expect(exec_id)
+        try:
+            connection = await self._client.hijack("/exec/{}/start", exec_id, body={"Detach": False, "Tty": spec.tty})
+        except BaseException:
+            self._exits.forget(exec_id)
+            raise
+        return ExecProcess(self._client, connection, exec_id, self._exits, tty=spec.tty)
 
     async def attach(self, container_id: str, *, stdin: bool, stdout: bool, stderr: bool, tty: bool) -> ProcessIO:
         """Join a container's own streams."""
