@@ -20,6 +20,7 @@ from cri_dockerd_py.backends.containerd.api_errors import Locked
 from cri_dockerd_py.backends.containerd.channel import Dialogue
 from cri_dockerd_py.backends.containerd.client import ContainerdClient
 from cri_dockerd_py.backends.containerd.content import Content
+from cri_dockerd_py.backends.containerd.ingest_files import IngestFile, IngestFiles
 from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
 from cri_dockerd_py.distribution.descriptor import Descriptor
 from cri_dockerd_py.distribution.media_types import kind_of
@@ -30,7 +31,11 @@ from cri_dockerd_py.network.settle import settle_call
 
 _LOG = logging.getLogger(__name__)
 _NAME_ANNOTATION = "org.opencontainers.image.ref.name"
-_MESSAGE_BYTES = 1 << 20
+_MESSAGE_BYTES = 512 << 10
+#: What is larger is written to the store's own files, where they can be seen.
+_SMALL_BYTES = 1 << 20
+#: Field number 6, of bytes.
+_DATA_TAG = bytes((WriteContentRequest.DATA_FIELD_NUMBER << 3 | 2,))
 #: Writes whose answers have not been waited for; more would only fill memory.
 _UNANSWERED_LIMIT = 4
 #: Opening reads again what an earlier try has left; committing writes to the disk.
@@ -48,11 +53,14 @@ class ContentSink(BlobSink):
     `locks` are shared by all pulls of this service, so that they wait for each other without asking containerd.
     """
 
+    verifies = True
+
     def __init__(self, client: ContainerdClient, lease: str, locks: KeyedLocks) -> None:
         self._client = client
         self._content = Content(client)
         self._lease = lease
         self._locks = locks
+        self._files = IngestFiles(client)
 
     async def open(self, descriptor: Descriptor, source: ImageRef) -> BlobWriter | None:
         """Return a writer, or None when the blob is there, which the lease holds from now on."""
@@ -70,22 +78,13 @@ class ContentSink(BlobSink):
         return await self._content.read(descriptor.digest)
 
     async def _open(self, descriptor: Descriptor, source: ImageRef) -> BlobWriter | None:
-        poll_s, longest_s = _LOCKED_POLL_S
-        deadline = asyncio.get_running_loop().time() + _LOCKED_FOR_S
-        while True:
-            writer = _ContentWriter(self._client, self._lease, self._locks, descriptor, source)
-            try:
-                await writer.begin()
-            except AlreadyExists:
-                await self._note_source(descriptor.digest, source)
-                return None
-            except Locked:
-                if asyncio.get_running_loop().time() > deadline:
-                    raise
-                await asyncio.sleep(poll_s)
-                poll_s = min(2 * poll_s, longest_s)
-                continue
-            return writer
+        writer = _ContentWriter(self._client, self._lease, self._locks, self._files, descriptor, source)
+        try:
+            await writer.begin()
+        except AlreadyExists:
+            await self._note_source(descriptor.digest, source)
+            return None
+        return writer
 
     async def _note_source(self, digest: str, source: ImageRef) -> None:
         info = await self._content.info(digest)
@@ -97,11 +96,19 @@ class _ContentWriter(BlobWriter):
     """One stream of writes; holds the lock of its digest until its end."""
 
     def __init__(
-        self, client: ContainerdClient, lease: str, locks: KeyedLocks, descriptor: Descriptor, source: ImageRef
+        self,
+        client: ContainerdClient,
+        lease: str,
+        locks: KeyedLocks,
+        files: IngestFiles,
+        descriptor: Descriptor,
+        source: ImageRef,
     ) -> None:
         self._client = client
         self._lease = lease
         self._locks = locks
+        self._files = files
+        self._file: IngestFile | None = None
         self._descriptor = descriptor
         self._labels: Mapping[str, str] = gc_labels.of_source(source.domain, source.path, {})
         self._dialogue: Dialogue | None = None
@@ -113,15 +120,34 @@ class _ContentWriter(BlobWriter):
 
     async def begin(self) -> None:
         """Open the stream and learn what is there."""
+        try:
+            await self._open_unlocked()
+            if self._descriptor.size - self._sent > _SMALL_BYTES:
+                self._file = await self._files.open(self._ref, self._sent)
+        except BaseException:
+            self._close()
+            raise
+
+    async def _open_unlocked(self) -> None:
+        """Open the stream as soon as no other client of containerd writes the blob."""
+        poll_s, longest_s = _LOCKED_POLL_S
+        deadline = asyncio.get_running_loop().time() + _LOCKED_FOR_S
+        while True:
+            try:
+                return await self._open_stream()
+            except Locked:
+                self._stream.close()
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(poll_s)
+            poll_s = min(2 * poll_s, longest_s)
+
+    async def _open_stream(self) -> None:
         self._dialogue = self._client.write_content(lease=self._lease)
         size, digest = self._descriptor.size, self._descriptor.digest
-        try:
-            async with self._in_time(_OPEN_WITHIN_S):
-                await self._dialogue.send(WriteContentRequest(action=STAT, ref=self._ref, total=size, expected=digest))
-                self._sent = (await self._answer()).offset
-        except BaseException:
-            self._dialogue.close()
-            raise
+        async with self._in_time(_OPEN_WITHIN_S):
+            await self._dialogue.send(WriteContentRequest(action=STAT, ref=self._ref, total=size, expected=digest))
+            self._sent = (await self._answer()).offset
 
     @property
     def offset(self) -> int:
@@ -129,7 +155,7 @@ class _ContentWriter(BlobWriter):
         return self._sent + self._gathered_bytes
 
     async def write(self, data: bytes) -> None:
-        """Gather, and send in messages of about a MiB."""
+        """Gather, and send in messages that are worth their while."""
         self._gathered.append(data)
         self._gathered_bytes += len(data)
         if self._gathered_bytes >= _MESSAGE_BYTES:
@@ -140,8 +166,7 @@ class _ContentWriter(BlobWriter):
         """Send the rest and let containerd verify the whole."""
         digest, size = self._descriptor.digest, self._descriptor.size
         try:
-            async with self._in_time(_COMMIT_WITHIN_S):
-                await self._finish(size, digest)
+            await self._finish(size, digest)
         except AlreadyExists:
             pass
         except FailedPrecondition as error:
@@ -155,24 +180,42 @@ class _ContentWriter(BlobWriter):
         if self._dialogue is None:
             return
         try:
-            self._dialogue.close()
+            self._close()
             if not keep:
                 await self._abort()
         finally:
             self._end()
 
     async def _finish(self, size: int, digest: str) -> None:
-        await self._send_gathered()
+        async with self._in_time(_WRITE_WITHIN_S):
+            await self._send_gathered()
+        if self._file is not None:
+            await self._read_back(size)
         request = WriteContentRequest(
             action=COMMIT, ref=self._ref, total=size, expected=digest, offset=self._sent, labels=self._labels
         )
-        await self._stream.send(request)
-        self._unanswered += 1
-        while self._unanswered:
-            await self._answer()
-            self._unanswered -= 1
+        async with self._in_time(_COMMIT_WITHIN_S):
+            await self._stream.send(request)
+            self._unanswered += 1
+            while self._unanswered:
+                await self._answer()
+                self._unanswered -= 1
+
+    async def _read_back(self, size: int) -> None:
+        """Open the ingest anew, at which containerd reads what was written to the file."""
+        async with self._in_time(_WRITE_WITHIN_S):
+            await self._stream.end()
+        self._close()
+        await self._open_unlocked()
+        if self._sent != size:
+            raise FailedPrecondition(f"containerd finds {self._sent} bytes of {size}")
 
     async def _send_gathered(self) -> None:
+        if self._file is not None:
+            parts, self._gathered = self._gathered, []
+            await self._file.append(parts)
+            self._sent, self._gathered_bytes = self._sent + self._gathered_bytes, 0
+            return
         data = b"".join(self._gathered) if len(self._gathered) != 1 else self._gathered[0]
         self._gathered, self._gathered_bytes = [], 0
         for start in range(0, len(data), 2 * _MESSAGE_BYTES):
@@ -180,7 +223,7 @@ class _ContentWriter(BlobWriter):
             if self._unanswered == _UNANSWERED_LIMIT:
                 await self._answer()
                 self._unanswered -= 1
-            await self._stream.send(WriteContentRequest(action=WRITE, ref=self._ref, offset=self._sent, data=part))
+            await self._stream.send(_write_request(self._ref, self._sent, part))
             self._unanswered += 1
             self._sent += len(part)
 
@@ -218,11 +261,32 @@ class _ContentWriter(BlobWriter):
         except CriError as error:
             _LOG.debug("ingest %s was not aborted: %s", self._ref, error)
 
-    def _end(self) -> None:
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
         if self._dialogue is not None:
             self._dialogue.close()
+
+    def _end(self) -> None:
+        if self._dialogue is not None:
+            self._close()
             self._dialogue = None
             self._locks.release(self._descriptor.digest)
+
+
+def _write_request(ref: str, offset: int, data: bytes) -> bytes:
+    """Return a serialized request; protobuf itself would copy the data twice, which costs more than all else here."""
+    head = WriteContentRequest(action=WRITE, ref=ref, offset=offset).SerializeToString()
+    return b"".join((head, _DATA_TAG, _varint(len(data)), data))
+
+
+def _varint(number: int) -> bytes:
+    digits = []
+    while number > 0x7F:
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes((*digits, number))
 
 
 def _ref(descriptor: Descriptor) -> str:

@@ -55,8 +55,9 @@ class Unpacker:
 
     async def present(self, chain: Sequence[str], lease: str) -> int:
         """Return how many layers from the bottom are unpacked; from now on the lease holds them."""
+        found = await asyncio.gather(*(self._snapshots.stat(chain_id) for chain_id in chain))
         for count in range(len(chain), 0, -1):
-            if await self._snapshots.stat(chain[count - 1]) is not None and await self._hold(chain[count - 1], lease):
+            if found[count - 1] is not None and await self._hold(chain[count - 1], lease):
                 return count
         return 0
 
