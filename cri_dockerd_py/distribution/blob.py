@@ -13,13 +13,13 @@ from cri_dockerd_py.distribution.transport import Unreachable
 
 
 class BlobReader:
-    """Reads one blob from `offset` to its end; `hosts` are those that sent some of it."""
+    """Reads one blob from `offset` to its end; puts the hosts that send some of it into `hosts`."""
 
-    def __init__(self, repository: Repository, descriptor: Descriptor, offset: int) -> None:
-        self.hosts: set[str] = set()
+    def __init__(self, repository: Repository, descriptor: Descriptor, offset: int, hosts: set[str]) -> None:
         self._repository = repository
         self._descriptor = descriptor
         self._at = offset
+        self._hosts = hosts
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Yield what is left, exactly as many bytes as the descriptor promises; close the iterator when done early.
@@ -29,7 +29,7 @@ class BlobReader:
         patience = Patience()
         while self._at < self._descriptor.size:
             body = await self._repository.body(self._descriptor, self._at)
-            self.hosts.add(body.host)
+            self._hosts.add(body.host)
             try:
                 async for piece in self._pieces_of(body):
                     patience.moved(len(piece))

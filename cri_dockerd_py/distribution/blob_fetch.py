@@ -10,18 +10,18 @@ from cri_dockerd_py.distribution.digest_check import DigestCheck
 from cri_dockerd_py.distribution.pulled_image import Progress
 from cri_dockerd_py.distribution.repository import Repository
 from cri_dockerd_py.distribution.sink import BlobSink, BlobWriter, ContentMismatch
-
-_TRIES = 2
+from cri_dockerd_py.distribution.turns import Turns
 
 
 class BlobFetch:
-    """Fetches what the sink does not have."""
+    """Fetches what the sink does not have, at most `max_parallel` blobs at a time."""
 
-    def __init__(self, repository: Repository, sink: BlobSink, on_progress: Progress) -> None:
+    def __init__(self, repository: Repository, sink: BlobSink, on_progress: Progress, max_parallel: int) -> None:
         self.reference = repository.reference
         self._repository = repository
         self._sink = sink
         self._on_progress = on_progress
+        self._turns = Turns(max_parallel)
 
     async def document(self, descriptor: Descriptor) -> bytes:
         """Return an index, a manifest or a config, which is in the sink afterwards."""
@@ -47,30 +47,39 @@ class BlobFetch:
 
         A transfer that fails or is cancelled leaves what has come for the next try.
         """
-        for tries in range(1, _TRIES + 1):
-            writer = await self._sink.open(descriptor, self.reference)
-            if writer is None:
+        for last in (False, True):
+            if await self._try_blob(descriptor, last):
                 break
-            reader = BlobReader(self._repository, descriptor, writer.offset)
-            whole = writer.offset == 0
-            try:
-                await self._copy(descriptor, reader, writer, verify=whole)
-                await writer.commit()
-                break
-            except ContentMismatch:
-                await writer.abandon(keep=False)
-                for host in reader.hosts:
-                    self._repository.doubt(host)
-                if tries == _TRIES:
-                    raise
-            except BaseException:
-                await writer.abandon(keep=True)
-                raise
         self._on_progress(descriptor, descriptor.size, descriptor.size)
 
-    async def _copy(self, descriptor: Descriptor, reader: BlobReader, writer: BlobWriter, *, verify: bool) -> None:
-        """Write what is missing. Only a whole blob can be verified here; the writer verifies every one."""
-        check = DigestCheck(descriptor.digest) if verify else None
+    async def _try_blob(self, descriptor: Descriptor, last: bool) -> bool:
+        writer, hosts = None, set[str]()
+        try:
+            async with self._turns.slots:
+                writer = await self._sink.open(descriptor, self.reference)
+                if writer is None:
+                    return True
+                async with self._turns.turn():
+                    await self._copy(descriptor, writer, hosts)
+            await self._commit(descriptor, writer, hosts)
+        except ContentMismatch:
+            if writer is not None:
+                await writer.abandon(keep=False)
+            for host in hosts:
+                self._repository.doubt(host)
+            if last:
+                raise
+            return False
+        except BaseException:
+            if writer is not None:
+                await writer.abandon(keep=True)
+            raise
+        return True
+
+    async def _copy(self, descriptor: Descriptor, writer: BlobWriter, hosts: set[str]) -> None:
+        """Write what is missing, and verify it where the sink leaves that to others."""
+        check = None if writer.offset or self._sink.verifies else DigestCheck(descriptor.digest)
+        reader = BlobReader(self._repository, descriptor, writer.offset, hosts)
         async with aclosing(reader.pieces()) as pieces:
             async for piece in pieces:
                 if check is not None:
@@ -78,5 +87,14 @@ class BlobFetch:
                 await writer.write(piece)
                 self._on_progress(descriptor, writer.offset, descriptor.size)
         if check is not None and not await check.passes():
-            sources = ", ".join(sorted(reader.hosts))
-            raise ContentMismatch(f"{self.reference}: the content that {sources} sends is not {descriptor.digest}")
+            raise self._mismatch(descriptor, hosts)
+
+    async def _commit(self, descriptor: Descriptor, writer: BlobWriter, hosts: set[str]) -> None:
+        try:
+            await writer.commit()
+        except ContentMismatch as error:
+            raise self._mismatch(descriptor, hosts) from error
+
+    def _mismatch(self, descriptor: Descriptor, hosts: set[str]) -> ContentMismatch:
+        sources = ", ".join(sorted(hosts)) or "an earlier pull"
+        return ContentMismatch(f"{self.reference}: the content that {sources} sent is not {descriptor.digest}")

@@ -39,24 +39,20 @@ async def pull(
     """
     hooks = layers or AllLayers()
     async with registry.open(reference, auth, stall_s) as repository:
-        fetch = BlobFetch(repository, sink, on_progress)
+        fetch = BlobFetch(repository, sink, on_progress, max_parallel)
         resolved = await repository.resolve()
         image = await choose(fetch, resolved.descriptor, platform)
-        await _fetch_layers(fetch, image, await hooks.wanted(image), hooks, max_parallel)
+        await _fetch_layers(fetch, image, await hooks.wanted(image), hooks)
         return image
 
 
-async def _fetch_layers(
-    fetch: BlobFetch, image: PulledImage, wanted: Collection[int], hooks: LayerHooks, max_parallel: int
-) -> None:
+async def _fetch_layers(fetch: BlobFetch, image: PulledImage, wanted: Collection[int], hooks: LayerHooks) -> None:
     places: dict[str, list[int]] = {}
     for index in sorted(wanted):
         places.setdefault(image.layers[index].digest, []).append(index)
-    slots = asyncio.Semaphore(max_parallel)
 
     async def one(indices: list[int]) -> None:
-        async with slots:
-            await fetch.blob(image.layers[indices[0]])
+        await fetch.blob(image.layers[indices[0]])
         for index in indices:
             hooks.ready(index)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from cri_dockerd_py.distribution.descriptor import Descriptor
 from cri_dockerd_py.errors import Unknown
@@ -14,7 +15,10 @@ class ContentMismatch(Unknown):
 
 
 class BlobWriter(ABC):
-    """One blob that is being written, from front to back, by one caller; ends with one `commit` or `abandon`."""
+    """One blob that is being written, from front to back, by one caller.
+
+    Ends with `commit`, or with `abandon`, also after a `commit` that failed.
+    """
 
     @property
     @abstractmethod
@@ -42,7 +46,12 @@ class BlobWriter(ABC):
 
 
 class BlobSink(ABC):
-    """A content store as a pull sees it. Several blobs are written at a time; each call may be cancelled."""
+    """A content store as a pull sees it. Several blobs are written at a time; each call may be cancelled.
+
+    `verifies` is whether a commit computes the digest of what the store has in fact, so that nobody else need do it.
+    """
+
+    verifies: ClassVar[bool] = False
 
     @abstractmethod
     async def open(self, descriptor: Descriptor, source: ImageRef) -> BlobWriter | None:

@@ -11,8 +11,10 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from cri_dockerd_py.distribution.rules.credentials import Credentials
 from cri_dockerd_py.distribution.rules.hosts import RegistryHost
 from cri_dockerd_py.distribution.rules.proxies import proxy_for
+from cri_dockerd_py.distribution.rules.tokens import basic
 from cri_dockerd_py.distribution.stall import StallWatch
 from cri_dockerd_py.distribution.tls import TlsContexts
 
@@ -180,7 +182,10 @@ class Transport:
         context: ssl.SSLContext | bool,
         dial_timeout_s: float,
     ) -> aiohttp.ClientResponse:
-        proxy = proxy_for(str(url), os.environ)
+        proxy = URL(proxy_for(str(url), os.environ) or "")
+        login = _proxy_login(proxy)
+        if url.scheme == "http":  # there is no tunnel that could be asked for with it
+            headers = CIMultiDict([*headers.items(), *login.items()])
         return await self._http.request(
             method,
             url,
@@ -188,8 +193,8 @@ class Transport:
             data=form,
             allow_redirects=False,
             ssl=context,
-            proxy=URL(proxy).with_user(None) if proxy else None,
-            proxy_auth=_proxy_login(URL(proxy)) if proxy else None,
+            proxy=proxy.with_user(None) if proxy.host else None,
+            proxy_headers=login,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=dial_timeout_s),
         )
 
@@ -249,5 +254,6 @@ def _redirected(origin: URL, location: str, *, may_leave_tls: bool) -> URL:
     return target
 
 
-def _proxy_login(proxy: URL) -> aiohttp.BasicAuth | None:
-    return aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
+def _proxy_login(proxy: URL) -> Mapping[str, str]:
+    login = Credentials(proxy.user or "", proxy.password or "")
+    return {"Proxy-Authorization": basic(login)} if login.username else {}

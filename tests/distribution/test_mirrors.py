@@ -187,6 +187,21 @@ async def test_headers_and_paths(fake: FakeRegistry, puller: Puller, roots: tupl
     assert all(asked.headers["User-Agent"] == "cri-dockerd-py" for asked in fake.asked)
 
 
+async def test_a_proxy_of_the_environment(
+    fake: FakeRegistry, puller: Puller, roots: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(fake, "1")
+    configure(roots[0], 'server = "http://registry.test:5000"')
+    monkeypatch.setenv("HTTP_PROXY", f"http://user:secret@{fake.address}")
+    monkeypatch.setenv("NO_PROXY", "10.0.0.0/8,.other.test")
+    await puller(_DOMAIN)
+    assert {asked.headers["Host"] for asked in fake.asked} == {_DOMAIN}
+    assert {asked.headers["Proxy-Authorization"] for asked in fake.asked} == {"Basic dXNlcjpzZWNyZXQ="}
+    monkeypatch.setenv("NO_PROXY", "registry.test")
+    with pytest.raises(Unknown, match="RegistryUnavailable"):
+        await puller(_DOMAIN)
+
+
 # Which file decides
 
 

@@ -74,7 +74,7 @@ async def test_a_transfer_that_breaks_without_end(fake: FakeRegistry, puller: Pu
 
 async def test_content_of_another_digest(fake: FakeRegistry, puller: Puller, big: Pushed) -> None:
     fake.blobs[big.layer_digests[0]] = secrets.token_bytes(_BIG)
-    with pytest.raises(Unknown, match=f"{fake.address} sends is not {big.layer_digests[0]}"):
+    with pytest.raises(Unknown, match=f"{fake.address} sent is not {big.layer_digests[0]}"):
         await puller(fake.address)
     assert big.layer_digests[0] not in puller.sink.blobs | puller.sink.parts
     assert len(_ranges(fake, big)) == 2
