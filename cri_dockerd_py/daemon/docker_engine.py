@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cri_dockerd_py.backends.base import Engine
 from cri_dockerd_py.backends.docker.container_logs import ContainerLogs, DriverLogs, JsonFileLogs
-from cri_dockerd_py.backends.docker.engine import DockerOptions, connect
+from cri_dockerd_py.backends.docker.engine import DockerEngine, DockerOptions, connect
 from cri_dockerd_py.daemon.instance import log_driver_name
 from cri_dockerd_py.daemon.service_manager import ServiceManager
 from cri_dockerd_py.errors import FailedPrecondition
@@ -52,6 +52,11 @@ class DockerSide:
     def engine(self) -> Engine:
         """Docker behind the engine interface."""
         return self._docker.engine
+
+    @property
+    def backend(self) -> DockerEngine:
+        """The engine with all that it has beside the interface."""
+        return self._docker
 
     @property
     def log_counters(self) -> Counters | None:

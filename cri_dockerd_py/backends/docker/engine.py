@@ -16,6 +16,8 @@ from cri_dockerd_py.backends.docker.containers import DockerContainers
 from cri_dockerd_py.backends.docker.daemon_state import DaemonState
 from cri_dockerd_py.backends.docker.events import DockerEvents
 from cri_dockerd_py.backends.docker.exec_exits import ExecExits
+from cri_dockerd_py.backends.docker.graph_store import DockerImageSource, containerd_namespace
+from cri_dockerd_py.backends.docker.image_load import DockerImageSink
 from cri_dockerd_py.backends.docker.image_volumes import ImageVolumes
 from cri_dockerd_py.backends.docker.images import DockerImages
 from cri_dockerd_py.backends.docker.marks import Marks
@@ -26,6 +28,7 @@ from cri_dockerd_py.backends.docker.processes import DockerProcesses
 from cri_dockerd_py.backends.docker.sandboxes import DockerSandboxes, WriteResolvConf
 from cri_dockerd_py.backends.docker.snapshot import DockerSnapshots
 from cri_dockerd_py.backends.docker.user_files import ImageUserFiles
+from cri_dockerd_py.backends.image_transfer import ImageSink, ImageSource
 from cri_dockerd_py.errors import CriError
 
 _LOG = logging.getLogger(__name__)
@@ -62,6 +65,20 @@ class DockerEngine:
         self._oom_watch = oom_watch
         self._client = client
         self._prepare = prepare
+
+    @property
+    def image_source(self) -> ImageSource:
+        """Where other engines get this engine's images."""
+        return DockerImageSource(self._client)
+
+    @property
+    def image_sink(self) -> ImageSink:
+        """Where other engines' images go."""
+        return DockerImageSink(self._client)
+
+    async def image_namespace(self) -> str:
+        """Return the containerd namespace that this engine keeps its images in, "" when they are not in containerd."""
+        return await containerd_namespace(self._client)
 
     async def start(self) -> None:
         """Try to have all ready for the first pod; whatever fails is tried again when the daemon is reached."""
