@@ -56,6 +56,11 @@ test-matrix: venv-dev ## the engine tests on the other versions of Docker and co
 	.venv/bin/python -m tests.behaviour.report build/tests/*.xml; \
 	exit $$status
 
+.PHONY: test-node
+test-node: venv-dev ## install the Debian package on a booted node and go through its life (its disk is kept in CRI_TEST_CACHE)
+	.venv/bin/python packaging/bootstrap.py install-node-tools
+	CRI_TEST_NODE=1 .venv/bin/pytest -q --junitxml=build/tests-node.xml tests/node
+
 .PHONY: test-unsettled
 test-unsettled: venv-dev ## the tests that `make test` leaves out, because they are not steady yet on every machine
 	.venv/bin/pytest $$(cat packaging/unsettled-tests)

@@ -4,6 +4,7 @@
 serve [-- FLAGS]        what `make serve` does; the private engine ends with the service
 install                 the packages alone
 install-test-engines    the packages, and those that the tests need
+install-node-tools      those that build and boot a node in a virtual machine
 """
 
 from __future__ import annotations
@@ -78,6 +79,14 @@ TEST_PACKAGES = {
     "nsenter": "util-linux",
     "make": "make",
 }
+NODE_PACKAGES = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-img": "qemu-utils",
+    "debootstrap": "debootstrap",
+    "mke2fs": "e2fsprogs",
+    "dpkg-deb": "dpkg",
+    "busybox": "busybox-static",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -88,6 +97,9 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if command == "install-test-engines":
         install(PACKAGES | TEST_PACKAGES)
+        return 0
+    if command == "install-node-tools":
+        install(NODE_PACKAGES)
         return 0
     if command == "serve":
         return serve(rest[1:] if rest[:1] == ["--"] else rest)
