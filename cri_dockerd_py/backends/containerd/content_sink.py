@@ -55,12 +55,14 @@ class ContentSink(BlobSink):
 
     verifies = True
 
-    def __init__(self, client: ContainerdClient, lease: str, locks: KeyedLocks) -> None:
+    def __init__(
+        self, client: ContainerdClient, lease: str, locks: KeyedLocks, files: IngestFiles | None = None
+    ) -> None:
         self._client = client
         self._content = Content(client)
         self._lease = lease
         self._locks = locks
-        self._files = IngestFiles(client)
+        self._files = files or IngestFiles(client)
 
     async def open(self, descriptor: Descriptor, source: ImageRef) -> BlobWriter | None:
         """Return a writer, or None when the blob is there, which the lease holds from now on."""
@@ -208,6 +210,7 @@ class _ContentWriter(BlobWriter):
         self._close()
         await self._open_unlocked()
         if self._sent != size:
+            self._files.distrust()
             raise FailedPrecondition(f"containerd finds {self._sent} bytes of {size}")
 
     async def _send_gathered(self) -> None:

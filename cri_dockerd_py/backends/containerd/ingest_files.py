@@ -37,6 +37,10 @@ class IngestFiles:
         root = await self._find_root()
         return await asyncio.to_thread(_open, root / "ingest", self._client.namespace, ref, offset)
 
+    def distrust(self) -> None:
+        """Find no more files: containerd does not see what is written to them."""
+        self._root = _NOWHERE
+
     async def _find_root(self) -> Path:
         if self._root is None:
             request = PluginsRequest(filters=[CONTENT_PLUGIN])

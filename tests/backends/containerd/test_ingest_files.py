@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
 from cri_dockerd_py.backends.containerd.leases import Leases
 from cri_dockerd_py.distribution.descriptor import Descriptor, digest_of
 from cri_dockerd_py.distribution.media_types import OCI_LAYER
+from cri_dockerd_py.distribution.sink import ContentMismatch
 from cri_dockerd_py.errors import Unknown
 from cri_dockerd_py.model.image_ref import parse_reference
 from tests.engines import ContainerdNode
@@ -79,6 +81,27 @@ async def test_what_goes_to_the_file_is_in_the_store_before_it_is_committed(
         (data,) = [ref.parent / "data" for ref in ingests.glob("*/ref") if descriptor.digest in ref.read_text()]
         assert data.read_bytes() == content[:3_000_000]
         await writer.abandon(keep=False)
+
+
+async def test_files_that_containerd_does_not_read_are_not_used_again(
+    containerd: ContainerdClient, tmp_path: Path
+) -> None:
+    content = secrets.token_bytes(_SIZE)
+    descriptor = Descriptor(OCI_LAYER, digest_of(content), _SIZE)
+    entry = tmp_path / "ingest" / "x"
+    entry.mkdir(parents=True)
+    (entry / "ref").write_text(f"{containerd.namespace}/1/layer-{descriptor.digest}")
+    (entry / "data").touch()
+    async with Leases(containerd, "test-files").held("test", expires_in_s=600) as lease:
+        sink = ContentSink(containerd, lease, KeyedLocks(), IngestFiles(containerd, tmp_path))
+        for goes_well in (False, True):
+            writer = await sink.open(descriptor, _SOURCE)
+            assert writer is not None
+            await writer.write(content)
+            with contextlib.nullcontext() if goes_well else pytest.raises(ContentMismatch, match="finds 0 bytes"):
+                await writer.commit()
+
+        assert await Content(containerd).read(descriptor.digest, limit_bytes=_SIZE) == content
 
 
 async def test_a_full_disk_is_told(containerd: ContainerdClient, tmp_path: Path) -> None:
