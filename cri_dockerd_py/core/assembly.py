@@ -43,7 +43,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CoreSettings:
-    """What core needs to know of the settings."""
+    """What core needs to know of the settings; `runtime_name` is empty for the name of the node's first engine."""
 
     runtime_name: str
     exec_drain_timeout_s: float
@@ -71,7 +71,7 @@ class Core:
         self.engines = Engines(engines, Choices(database))
         self.inventory = Inventory()
         self.events = Events(self.inventory)
-        self.status = NodeStatus(settings.runtime_name, self.engines, network, settings.effective)
+        self.status = NodeStatus(self.engines, network, settings.effective)
         self.attachments = PodAttachments(network, netns, self._records)
         self._identities = Identities(self.inventory)
         self._disk = ImageDisk(self.engines)
@@ -126,6 +126,7 @@ class Core:
         stored = await self._records.load()
         self.attachments.restore(stored.attachments)
         await self.engines.restore()
+        self.status.runtime_name = self._settings.runtime_name or await self.engines.settle_runtime_name()
         self.inventory.image_list.prefer(self.engines.default.name)
         self.engines.on_default.append(self.inventory.image_list.prefer)
         self._last_known.restore(await self._kept.load(), stored)

@@ -66,6 +66,10 @@ class Engines:
         if chosen.default_engine in self._sides:
             self._default = chosen.default_engine
 
+    async def settle_runtime_name(self) -> str:
+        """Return the first default engine that this node ever had: that name must not change when engines do."""
+        return await self._choices.settle_runtime_name(self._default)
+
     # --- finding
 
     def __iter__(self) -> Iterator[Side]:

@@ -18,16 +18,15 @@ _RUNTIME_API_VERSION = "v1"
 
 
 class NodeStatus:
-    """Facts about the node."""
+    """Facts about the node; `runtime_name` is set before anybody asks."""
 
     def __init__(
         self,
-        runtime_name: str,
         engines: Engines,
         network: PodNetwork,
         effective_settings: Callable[[], Mapping[str, object]],
     ) -> None:
-        self._runtime_name = runtime_name
+        self.runtime_name = ""
         self._engines = engines
         self._network = network
         self._effective_settings = effective_settings
@@ -56,12 +55,12 @@ class NodeStatus:
     def version(self) -> tuple[str, str, str]:
         """Return runtime name, runtime version and API version; Unavailable until an engine has told its version.
 
-        The name is a setting: it must not change on a node, whatever the engines are.
+        The name does not change on a node, whatever becomes the default engine: container ids are made of it.
         """
         if (info := self._info()) is None:
             health = self._engines.default.health
             raise Unavailable(f"{health.engine_name} has not been reached yet ({health.reason})")
-        return self._runtime_name, info.version, _RUNTIME_API_VERSION
+        return self.runtime_name, info.version, _RUNTIME_API_VERSION
 
     def cgroup_driver(self) -> CgroupDriver | None:
         """Return the driver that kubelet must use too, None while unknown."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Name,
         NetworkPlugin,
         NotNegative,
+        OptionalName,
         OptionalPath,
         RuntimeTables,
         Seconds,
@@ -93,8 +94,10 @@ class Settings:
         (Path("/var/lib/cri-dockerd"), Path("/var/lib/dockershim")),
         "where other CRI servers for Docker left the checkpoints of their pods, which are served like ours",
     )
-    runtime_name: Name = _setting(
-        "docker", "the runtime's name in Version and in container ids (docker://…); must never change on a node"
+    runtime_name: OptionalName = _setting(
+        "",
+        "the runtime's name in Version and in container ids (docker://…), which must never change on a node; "
+        "empty: the first default engine that the node has, whatever becomes the default later",
     )
 
     pod_infra_container_image: str = _setting("", "the image of the pause container; empty: the built-in one")

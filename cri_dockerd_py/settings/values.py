@@ -131,6 +131,7 @@ ContainerdNamespace = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+(?:[._-][A-Za-
 RuntimeTables = Annotated[tuple[ContainerdRuntime, ...], NoDecode, BeforeValidator(runtime_tables)]
 DriverName = Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9._-]*)?$", max_length=64)]
 Name = Annotated[str, Field(min_length=1)]
+OptionalName = Annotated[str, Field(pattern=r"^([a-z][a-z0-9+.-]*)?$", max_length=64)]
 NotNegative = Annotated[int, Field(ge=0)]
 LogLevel = Annotated[Literal["error", "warning", "info", "debug"], BeforeValidator(parse_level)]
 NetworkPlugin = Annotated[Literal["cni"], BeforeValidator(parse_network_plugin)]

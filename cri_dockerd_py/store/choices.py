@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cri_dockerd_py.store.database import Database
 
 _DEFAULT_ENGINE = "default_engine"
+_RUNTIME_NAME = "runtime_name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,15 @@ class Choices:
         """Record the engine of new pods."""
         row = (_DEFAULT_ENGINE, name)
         await self._database.run(lambda db: db.execute("INSERT OR REPLACE INTO choices VALUES (?, ?)", row))
+
+    async def settle_runtime_name(self, name: str) -> str:
+        """Record the runtime's name, unless one is on record; return the one that is then."""
+
+        def settle(db: sqlite3.Connection) -> str:
+            db.execute("INSERT OR IGNORE INTO choices VALUES (?, ?)", (_RUNTIME_NAME, name))
+            return str(db.execute("SELECT value FROM choices WHERE key=?", (_RUNTIME_NAME,)).fetchone()[0])
+
+        return await self._database.run(settle)
 
     async def pin(self, pod_uid: str, engine: str) -> None:
         """Record the engine of one pod's next sandboxes."""

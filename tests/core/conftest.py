@@ -55,7 +55,7 @@ class Bench:
         database = Database(self.directory / "state.db")
         await database.open()
         engines = [world.engine() for world in worlds or (self.docker, self.containerd)]
-        core = Core(engines, network, self.netns, database, CoreSettings("docker", 1.0, 3600.0, False, dict))
+        core = Core(engines, network, self.netns, database, CoreSettings("", 1.0, 3600.0, False, dict))
         await core.restore()
         try:
             async with asyncio.TaskGroup() as group:

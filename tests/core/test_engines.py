@@ -158,6 +158,20 @@ async def test_handlers_are_those_of_the_engine_where_the_pod_is_made(bench: Ben
         assert [one["name"] for one in shown["engines"]] == ["docker", "containerd"]  # type: ignore[attr-defined]
 
 
+async def test_the_name_stays_that_of_the_first_engine(bench: Bench) -> None:
+    async with bench.core(bench.docker) as core:
+        assert core.status.version()[0] == "docker"
+    async with bench.core() as core:
+        await core.engines.set_default("containerd")
+    async with bench.core(bench.containerd) as core:
+        assert core.status.version()[0] == "docker"
+
+
+async def test_a_node_that_begins_on_containerd_says_so(bench: Bench) -> None:
+    async with bench.core(bench.containerd) as core:
+        assert core.status.version()[0] == "containerd"
+
+
 # --- images
 
 
