@@ -23,13 +23,14 @@ _WORKERS = 32
 
 
 class Kubelet:
-    """Keeps pods running; `relist_s` is how often it looks. Used as a context."""
+    """Keeps pods running; `relist_s` is how often it looks, `socket` a path or an address. Used as a context."""
 
     def __init__(self, socket: Path | str, directory: Path, relist_s: float = 0.25, collect_s: float = 2.0) -> None:
         self.directory = directory
         self._relist_s = relist_s
         self._collect_s = collect_s
-        self._channel = grpc.insecure_channel(f"unix:{socket}", options=[("grpc.use_local_subchannel_pool", 1)])
+        target = f"unix:{socket}" if isinstance(socket, Path) else socket
+        self._channel = grpc.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)])
         self.runtime = stubs.RuntimeServiceStub(self._channel)
         self.images = stubs.ImageServiceStub(self._channel)
         self.pods: dict[str, AppPod] = {}

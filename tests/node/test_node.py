@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as cri
+from tests import images
+from tests.kubelet import AppContainer, AppPod, Kubelet
 from tests.node.machine import DELIVERED
 from tests.node.node import CALL_WITHIN_S, Node
 
@@ -127,6 +131,32 @@ def test_a_reboot_leaves_nothing_behind(node: Node) -> None:
     node.remove_pod(pod_id)
 
 
+def test_pods_move_to_containerd(node: Node, tmp_path: Path) -> None:
+    """Kubelet's stand-in makes the pods; it is told nothing of the move."""
+    web = AppContainer("web", images.BUSYBOX, ("/bin/sh", "-c", SLEEP))
+    pods = [AppPod(f"web-{number}", (web,)) for number in range(2)]
+    with Kubelet(node.machine.cri_address, tmp_path, relist_s=2.0) as kubelet:
+        kubelet.add(*pods)
+        node.wait(lambda: all(kubelet.is_running(pod) for pod in pods), "pods on Docker")
+        assert len(node.sh("docker ps -q").split()) == 4
+        node.sh("cri-dockerd-py migrate run --to containerd --settle 2", within_s=600)
+        assert all(kubelet.is_running(pod) for pod in pods)
+        assert node.sh("docker ps -q") == ""
+        assert len(node.sh("ctr -n k8s.io tasks ls -q").split()) == 4
+        for pod in pods:
+            kubelet.delete(pod)
+        node.wait(lambda: node.pods() == {}, "the end of the pods")
+
+
+def test_a_pod_on_containerd_lives_in_its_slice(node: Node) -> None:
+    """New pods go to the engine that the node has moved to."""
+    slice_name = "kubepods-pod2.slice"
+    pod_id, container_id = run_limited(node, slice_name)
+    check_limited(node, slice_name, pod_id, container_id)
+    assert container_id in node.sh("ctr -n k8s.io tasks ls -q")
+    node.remove_pod(pod_id)
+
+
 def test_purging_leaves_nothing(node: Node) -> None:
     node.sh("dpkg --purge cri-dockerd-py", 300)
     assert node.sh("systemctl list-unit-files 'cri-dockerd-py*' --no-legend || true") == ""
@@ -136,3 +166,4 @@ def test_purging_leaves_nothing(node: Node) -> None:
     )
     assert left == ""
     assert node.sh("docker ps -aq") == ""
+    assert node.sh("ctr -n k8s.io containers ls -q") == ""
