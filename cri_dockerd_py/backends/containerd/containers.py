@@ -178,7 +178,7 @@ class ContainerdContainers(ContainerRuntime):
         if signal_number == signal.SIGKILL:
             await self._exits.kill(container_id, _KILL_WITHIN_S)
         else:
-            await self._tasks.kill(container_id, int(signal_number))
+            await self._exits.signal(container_id, int(signal_number))
 
     async def remove(self, container_id: str) -> None:
         """Remove task, snapshot, record and files, in an order in which nothing is lost sight of."""

@@ -36,6 +36,7 @@ from cri_dockerd_py.backends.containerd.runtimes import Runtimes
 from cri_dockerd_py.backends.containerd.sandbox_files import SandboxFiles, WriteResolvConf
 from cri_dockerd_py.backends.containerd.sandbox_prepare import SandboxPreparation
 from cri_dockerd_py.backends.containerd.sandboxes import ContainerdSandboxes
+from cri_dockerd_py.backends.containerd.shim_slots import ShimSlots
 from cri_dockerd_py.backends.containerd.snapshot import ContainerdSnapshots
 from cri_dockerd_py.backends.containerd.snapshots import Snapshots
 from cri_dockerd_py.backends.containerd.statuses import Statuses
@@ -112,7 +113,7 @@ class ContainerdEngine:
             stall_s=options.pull_stall_s,
             pinned_name=options.pause_image,
         )
-        tasks, ooms, fifos = Tasks(self._client), OomKills(), Fifos(paths)
+        tasks, ooms, fifos = Tasks(self._client, ShimSlots(self._objects.shim_of)), OomKills(), Fifos(paths)
         self._exits = Exits(tasks, self._objects, self._outputs, self._statuses, ooms)
         execs = Execs(tasks)
         files = SandboxFiles(paths, options.write_resolv_conf)

@@ -10,13 +10,14 @@ import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 
 from cri_dockerd_py.backends.base import ProcessExited
 from cri_dockerd_py.backends.containerd import labels
 from cri_dockerd_py.backends.containerd.objects import Held, Objects
 from cri_dockerd_py.backends.containerd.oom_kills import OomKills
+from cri_dockerd_py.backends.containerd.shim_slots import Slot
 from cri_dockerd_py.backends.containerd.statuses import Statuses
 from cri_dockerd_py.backends.containerd.tasks import RUNS, Tasks, TaskState
 from cri_dockerd_py.errors import CriError
@@ -27,6 +28,7 @@ _LOG = logging.getLogger(__name__)
 #: Longer than it takes the kernel to end a whole pod; who still holds a pipe then is no process of the container.
 _DRAIN_WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.5
+_ENDS_SOON_S = 0.2
 _DELETES = 3
 _DELETE_AGAIN_S = 0.2
 
@@ -98,6 +100,18 @@ class Exits:
 
         A task that is frozen is thawed: it got its signal, and can act on it only then.
         """
+        async with self._tasks.slots.hold(object_id, Slot.END):
+            return await self._kill(object_id, within_s)
+
+    async def signal(self, object_id: str, number: int) -> None:
+        """Send a signal that may end an object; most that end by it do so before its turn is over."""
+        async with self._tasks.slots.hold(object_id, Slot.END):
+            with self._awaiting(object_id) as ended, suppress(TimeoutError):
+                if await self._tasks.kill(object_id, number):
+                    async with asyncio.timeout(_ENDS_SOON_S):
+                        await ended.wait()
+
+    async def _kill(self, object_id: str, within_s: float) -> bool:
         with self._awaiting(object_id) as ended:
             if not await self._tasks.kill(object_id, signal.SIGKILL, everything=True):
                 await self.settled(object_id)

@@ -85,6 +85,11 @@ class Objects:
         """Return the containers of a sandbox."""
         return [held for held in self.held.values() if held.sandbox_id == sandbox_id]
 
+    def shim_of(self, object_id: str) -> str:
+        """Return the id that an object's shim goes by: its pod's."""
+        held = self.held.get(object_id)
+        return (held.sandbox_id if held is not None else "") or object_id
+
     def hold(self, held: Held) -> None:
         """Keep an object in mind."""
         known = self.held.get(held.id)

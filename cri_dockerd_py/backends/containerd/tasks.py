@@ -16,6 +16,7 @@ from cri_dockerd_py._generated.containerd_v1 import process_pb2, tasks_pb2
 from cri_dockerd_py._generated.containerd_v1.types_pb2 import Mount
 from cri_dockerd_py.backends.containerd.any_value import json_any
 from cri_dockerd_py.backends.containerd.client import ContainerdClient
+from cri_dockerd_py.backends.containerd.shim_slots import ShimSlots, Slot
 from cri_dockerd_py.errors import CriError, FailedPrecondition, NotFound, Unavailable, Unknown
 
 PROCESS_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/Process"
@@ -73,10 +74,14 @@ class Stdio:
 
 
 class Tasks:
-    """Calls of the tasks service, each as often as it takes while a shim is being connected anew."""
+    """Calls of the tasks service, each as often as it takes while a shim is being connected anew.
 
-    def __init__(self, client: ContainerdClient) -> None:
+    `slots` are the shims'; by default every container is taken to have a shim of its own.
+    """
+
+    def __init__(self, client: ContainerdClient, slots: ShimSlots | None = None) -> None:
         self._client = client
+        self.slots = slots or ShimSlots(str)
 
     async def create(
         self,
@@ -97,12 +102,14 @@ class Tasks:
             options=options,
             runtime_path=runtime_path,
         )
-        return (await self._client.call(self._client.tasks.Create, request)).pid
+        async with self.slots.hold(container_id, Slot.CALL):
+            return (await self._client.call(self._client.tasks.Create, request)).pid
 
     async def start(self, container_id: str, exec_id: str = "") -> int:
         """Let the process run; return its pid."""
         request = tasks_pb2.StartRequest(container_id=container_id, exec_id=exec_id)
-        return (await self._client.call(self._client.tasks.Start, request)).pid
+        async with self.slots.hold(container_id, Slot.CALL):
+            return (await self._client.call(self._client.tasks.Start, request)).pid
 
     async def kill(self, container_id: str, number: int, *, exec_id: str = "", everything: bool = False) -> bool:
         """Send a signal; return False when there is nothing to send it to."""
@@ -117,7 +124,8 @@ class Tasks:
         """Delete a task that has ended, and return how; None when there is none. A running one: FailedPrecondition."""
         request = tasks_pb2.DeleteTaskRequest(container_id=container_id)
         try:
-            answer = await self._again(lambda: self._client.call(self._client.tasks.Delete, request))
+            async with self.slots.hold(container_id, Slot.CALL):
+                answer = await self._again(lambda: self._client.call(self._client.tasks.Delete, request))
         except NotFound:
             return None
         except Unknown as error:
@@ -202,7 +210,8 @@ class Tasks:
         """Set an OCI LinuxResources; return False when nothing runs."""
         request = tasks_pb2.UpdateTaskRequest(container_id=container_id, resources=json_any(RESOURCES_TYPE, resources))
         try:
-            await self._client.call(self._client.tasks.Update, request)
+            async with self.slots.hold(container_id, Slot.CALL):
+                await self._client.call(self._client.tasks.Update, request)
         except NotFound:
             return False
         return True
