@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
+import shlex
+import socket
 import subprocess
 from pathlib import Path
 
 from tests.processes import erase, private_directory
 
 PLUGIN_DIRECTORIES = [path for path in ("/opt/cni/bin", "/usr/lib/cni") if Path(path).is_dir()]
+#: None that the kernel hands out by itself: there, what a killed test run leaves would swallow others' connections.
+_HOST_PORTS = range(10_000, 32_000)
+
+
+def free_host_port() -> int:
+    """Return a TCP port of this machine that nobody uses, for a pod."""
+    while True:
+        port = secrets.choice(_HOST_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+            return port
 
 
 class CniNetwork:
@@ -61,6 +78,25 @@ class CniNetwork:
         return sorted(p.name for p in self.ipam_dir.glob("*/*") if p.name[:1].isalnum() and p.name[0] in "0123456789f")
 
     def close(self) -> None:
-        """Remove the bridge and the directories."""
+        """Remove the bridge, the directories, and the host ports of pods that were never stopped."""
         subprocess.run(["ip", "link", "delete", self.bridge], capture_output=True)
+        for subnet in self.subnets:
+            _remove_host_ports(subnet)
         erase(self.directory)
+
+
+def _remove_host_ports(subnet: str) -> None:
+    """Remove portmap's rules for a network's pods."""
+    command = "ip6tables" if ":" in subnet else "iptables"
+    pods = rf"-A (CNI-DN-\w+) .*--to-destination \[?{re.escape(subnet.partition('/')[0].rstrip('0'))}"
+    rules = _run(command, "--list-rules").splitlines()
+    for chain in {match[1] for rule in rules if (match := re.match(pods, rule))}:
+        for rule in rules:
+            if rule.endswith(f"-j {chain}"):
+                _run(command, "--delete", *shlex.split(rule)[1:])
+        _run(command, "--flush", chain)
+        _run(command, "--delete-chain", chain)
+
+
+def _run(command: str, *words: str) -> str:
+    return subprocess.run([command, "--wait", "--table", "nat", *words], capture_output=True, text=True).stdout

@@ -13,8 +13,8 @@ import pytest
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
 from tests.behaviour.client import Container, Cri, Pod, eventually
 from tests.behaviour.conftest import OWN_SERVICE, service_client
-from tests.behaviour.test_network import free_port
 from tests.behaviour.traces import traces
+from tests.cni import free_host_port
 from tests.cri_server import CriServer
 from tests.engines import RealEngine
 
@@ -28,7 +28,7 @@ class Life:
     """A pod's life as a caller drives it: each step can be repeated until it has succeeded."""
 
     def __init__(self, cri: Cri) -> None:
-        mapping = pb.PortMapping(container_port=80, host_port=free_port(), host_ip="127.0.0.1")
+        mapping = pb.PortMapping(container_port=80, host_port=free_host_port(), host_ip="127.0.0.1")
         self.pod_config = cri.pod_config(port_mappings=[mapping])
         self.container_config = cri.container_config()
         self.pod_id = self.container_id = ""

@@ -13,9 +13,9 @@ from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
 from tests.behaviour.client import Cri, Pod, eventually
 from tests.behaviour.conftest import OWN_SERVICE, service_client
 from tests.behaviour.foreign import ForeignPod, checksum
-from tests.behaviour.test_network import fetch, free_port
+from tests.behaviour.test_network import fetch
 from tests.behaviour.traces import traces
-from tests.cni import CniNetwork
+from tests.cni import CniNetwork, free_host_port
 from tests.cri_server import CriServer
 from tests.engines import DockerEngine
 
@@ -55,7 +55,7 @@ def cri(server: CriServer) -> Iterator[Cri]:
 
 def foreign_pod(server: CriServer, engine: DockerEngine, network: CniNetwork, writer: str) -> ForeignPod:
     """Make a pod as `writer` does."""
-    pod = ForeignPod(engine, network, server.log_dir, server.directory / "foreign", writer, host_port=free_port())
+    pod = ForeignPod(engine, network, server.log_dir, server.directory / "foreign", writer, host_port=free_host_port())
     pod.make()
     return pod
 

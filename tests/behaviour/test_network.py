@@ -19,16 +19,9 @@ import pytest
 
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
 from tests.behaviour.client import Cri, Pod, eventually, host_pids
-from tests.cni import CniNetwork
+from tests.cni import CniNetwork, free_host_port
 
 SERVE = "mkdir -p /www && echo served >/www/index.html && exec httpd -f -p {port} -h /www"
-
-
-def free_port() -> int:
-    """Return a TCP port that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
 
 
 def fetch(host: str, port: int) -> bytes:
@@ -107,7 +100,7 @@ def test_pod_is_reachable_from_the_host_and_from_another_pod(pod: Pod, new_pod: 
 
 @pytest.mark.behaviour("NET-05", "NET-06", "NET-08")
 def test_host_port_reaches_the_pod_and_is_free_after_its_stop(new_pod: Callable[..., Pod]) -> None:
-    port = free_port()
+    port = free_host_port()
     mappings = [pb.PortMapping(container_port=80, host_port=port), pb.PortMapping(container_port=9090)]
     for _ in range(2):
         pod = new_pod(port_mappings=mappings)
@@ -121,7 +114,7 @@ def test_host_port_reaches_the_pod_and_is_free_after_its_stop(new_pod: Callable[
 
 @pytest.mark.behaviour("NET-06")
 def test_one_port_can_be_mapped_for_two_protocols_and_addresses(new_pod: Callable[..., Pod]) -> None:
-    port = free_port()
+    port = free_host_port()
     pod = new_pod(
         port_mappings=[
             pb.PortMapping(container_port=80, host_port=port, host_ip="127.0.0.1"),
@@ -167,7 +160,7 @@ def ping_udp(host: str, port: int) -> bytes:
 @pytest.mark.behaviour("NET-08", "RUN-06")
 def test_address_and_host_port_are_given_back_when_a_run_fails(cri: Cri, network: CniNetwork) -> None:
     before = network.leases()
-    port = free_port()
+    port = free_host_port()
     config = cri.pod_config(
         port_mappings=[pb.PortMapping(container_port=80, host_port=port)],
         linux=pb.LinuxPodSandboxConfig(sysctls={"net.ipv4.no_such_setting": "1"}),

@@ -21,9 +21,9 @@ from cri_dockerd_py.pause.image import pause_image
 from tests.behaviour.client import Container, Cri, Pod, eventually, host_pids
 from tests.behaviour.conftest import IMAGES, OWN_SERVICE, service_client
 from tests.behaviour.registries import push
-from tests.behaviour.test_network import SERVE, fetch, free_port
+from tests.behaviour.test_network import SERVE, fetch
 from tests.behaviour.traces import traces
-from tests.cni import CniNetwork
+from tests.cni import CniNetwork, free_host_port
 from tests.cri_server import CriServer
 from tests.engines import ContainerdNode, RegistryServer
 from tests.engines.cri_plugin import plugin_config
@@ -117,7 +117,7 @@ def numbers_in(container: Container) -> list[int]:
 def test_pods_of_the_plugin_are_taken_over_while_they_run(
     plugin: Plugin, own_network: CniNetwork, start_server: StartServer
 ) -> None:
-    mapping = pb.PortMapping(container_port=80, host_port=free_port())
+    mapping = pb.PortMapping(container_port=80, host_port=free_host_port())
     pod = plugin.run_pod(labels={"app": "web"}, annotations={"a": "b"}, port_mappings=[mapping])
     web = pod.start("sh", "-c", SERVE.format(port=80), labels={"c": "d"}, annotations={"e": "f"})
     counting, dead, created = pod.start("sh", "-c", COUNT), pod.run("sh", "-c", "exit 3"), pod.create()
@@ -225,7 +225,7 @@ def test_pods_are_handed_over_to_the_plugin_while_they_run(
 ) -> None:
     plugin.switch(on=False)
     server = start_server(plugin.node)
-    mapping = pb.PortMapping(container_port=80, host_port=free_port())
+    mapping = pb.PortMapping(container_port=80, host_port=free_host_port())
     with service_client(server) as cri:
         pod = cri.run_pod(cri.pod_config(labels={"app": "web"}, annotations={"a": "b"}, port_mappings=[mapping]))
         web = pod.start("sh", "-c", SERVE.format(port=80), labels={"c": "d"}, annotations={"e": "f"})

@@ -25,7 +25,7 @@ async def main(
 ) -> None:
     """Set the pod up."""
     netns = NetnsDir(instance)
-    settings = CniSettings(conf_dir, tuple(bin_dirs.split(":")), Path(cache_dir), Path(lock_dir))
+    settings = CniSettings(conf_dir, tuple(bin_dirs.split(":")), Path(cache_dir), lock_dir=Path(lock_dir))
     network = PodNetwork(settings, netns)
     await network.start()
     path = await netns.create(sandbox_id)

@@ -18,7 +18,7 @@ from cri_dockerd_py.network.netns import NetnsDir, is_netns
 from cri_dockerd_py.network.netns_inspect import read_addresses, read_counters
 from cri_dockerd_py.network.pod_network import CniSettings, PodNetwork
 from cri_dockerd_py.network.pod_request import PodNetworkRequest
-from tests.cni import PLUGIN_DIRECTORIES, CniNetwork
+from tests.cni import PLUGIN_DIRECTORIES, CniNetwork, free_host_port
 from tests.network import crashing_setup
 from tests.processes import wait_until
 
@@ -34,7 +34,8 @@ def cni(request: pytest.FixtureRequest) -> Iterator[CniNetwork]:
 
 @pytest.fixture
 def settings(cni: CniNetwork, tmp_path: Path) -> CniSettings:
-    return CniSettings(str(cni.conf_dir), tuple(PLUGIN_DIRECTORIES), cni.cache_dir, tmp_path / "locks", timeout=60.0)
+    places = (str(cni.conf_dir), tuple(PLUGIN_DIRECTORIES), cni.cache_dir)
+    return CniSettings(*places, lock_dir=tmp_path / "locks", timeout=60.0)
 
 
 @pytest.fixture
@@ -68,11 +69,6 @@ def entries(path: Path) -> list[str]:
 def ports_of(cni: CniNetwork) -> list[str]:
     """Return the interfaces on the network's bridge."""
     return entries(Path(f"/sys/class/net/{cni.bridge}/brif"))
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 async def serve(netns_dir: NetnsDir, request: PodNetworkRequest, port: int) -> socket.socket:
@@ -118,7 +114,7 @@ async def test_a_pod_gets_addresses_and_gives_them_back(
 async def test_a_host_port_reaches_the_pod_until_it_goes(
     network: PodNetwork, netns_dir: NetnsDir, request_: PodNetworkRequest
 ) -> None:
-    port = free_port()
+    port = free_host_port()
     request = replace(request_, port_mappings=(PortMapping(Protocol.TCP, 8000, port), PortMapping(Protocol.TCP, 81)))
     status = await network.setup(request)
     with await serve(netns_dir, request, 8000) as listener:
@@ -151,7 +147,7 @@ async def test_masquerading_goes_with_the_pod(
 async def test_nothing_is_kept_when_the_namespace_was_deleted(
     network: PodNetwork, cni: CniNetwork, netns_dir: NetnsDir, request_: PodNetworkRequest
 ) -> None:
-    port = free_port()
+    port = free_host_port()
     await network.setup(replace(request_, port_mappings=(PortMapping(Protocol.TCP, 80, port),)))
     await netns_dir.remove(request_.sandbox_id)
     await asyncio.to_thread(wait_until, lambda: not ports_of(cni), "the kernel taking the interface away")
@@ -191,7 +187,7 @@ async def test_bandwidth_and_tuning_in_the_chain(
 async def test_cancelled_at_any_moment_nothing_is_kept(
     network: PodNetwork, cni: CniNetwork, netns_dir: NetnsDir, request_: PodNetworkRequest, delay: float
 ) -> None:
-    port = free_port()
+    port = free_host_port()
     request = replace(request_, port_mappings=(PortMapping(Protocol.TCP, 80, port),))
     async with asyncio.TaskGroup() as group:
         job = group.create_task(network.setup(request))
@@ -215,7 +211,7 @@ async def test_killed_at_any_moment_the_next_start_clears_up(
     sandbox_id: str,
     delay: float,
 ) -> None:
-    port = free_port()
+    port = free_host_port()
     with crashing_setup.start(instance, settings, sandbox_id, port) as service:
         assert service.stdout is not None
         assert await asyncio.to_thread(service.stdout.readline) == b"attaching\n"
@@ -235,7 +231,7 @@ async def test_a_failing_link_of_the_chain_keeps_nothing(
     broken: list[dict[str, object]] = [{"type": "tuning", "sysctl": {"net.ipv4.no_such_thing": "1"}}]
     cni.write_conflist("10-test.conflist", cni.conflist(plugins=broken))
     with pytest.raises(Unknown, match="plugin tuning failed ADD"):
-        await network.setup(replace(request_, port_mappings=(PortMapping(Protocol.TCP, 80, free_port()),)))
+        await network.setup(replace(request_, port_mappings=(PortMapping(Protocol.TCP, 80, free_host_port()),)))
     assert cni.leases() == rules(request_.sandbox_id) == ports_of(cni) == []
     assert list((cni.cache_dir / "results").iterdir()) == []
 
