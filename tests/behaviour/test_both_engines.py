@@ -106,7 +106,12 @@ def test_pods_of_both_are_served_side_by_side(both: BothEngines, own_network: Cn
         image_ids = {item.id: item.image_id for item in client("ListContainers").containers}
         busybox = client.image(client.images["busybox"])
         assert busybox is not None
-        assert image_ids == {one.id: busybox.id, two.id: busybox.id}
+        assert image_ids[two.id] == busybox.id
+        assert set(image_ids.values()) <= {image.id for image in client("ListImages").images}
+        if (
+            not both.docker.options.containerd_image_store
+        ):  # whose id is the manifest's, and these images have no digest
+            assert image_ids[one.id] == busybox.id
         addresses = {address(client, pod_id) for pod_id in (first.id, second.id)}
         assert sorted(own_network.leases()) == sorted(addresses)
         assert says_hi(client, one.id)
