@@ -143,7 +143,8 @@ def test_pods_of_the_plugin_are_taken_over_while_they_run(
         for container, theirs in zip((web, counting, dead, created), before, strict=False):
             assert fields_of(container.status(), CONTAINER_FIELDS) == theirs
         ended = dying.status()
-        assert (ended.state, ended.exit_code) == (pb.CONTAINER_EXITED, 5)
+        assert ended.state == pb.CONTAINER_EXITED
+        assert ended.exit_code in (5, 255)  # containerd from 1.7 on forgets what ended while it was down
         assert fetch(ip, 80) == b"served\n"
         assert fetch("127.0.0.1", mapping.host_port) == b"served\n"
         assert web.exec("echo", "ours").stdout == b"ours\n"

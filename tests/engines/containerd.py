@@ -74,6 +74,7 @@ class ContainerdNode(RealEngine):
         self.containerd = ContainerdEngine(self.binaries, self.directory)
         self.socket = self.containerd.socket
         self.daemon = self.containerd.daemon
+        self._loaded: dict[str, BuiltImage] = {}
         self._ctr = shutil.which("ctr", path=self.binaries.search_path)
 
     @property
@@ -95,11 +96,8 @@ class ContainerdNode(RealEngine):
         """Return the same containerd with a namespace of its own, which has the same images."""
         other = copy.copy(self)
         other.namespace = f"{self.namespace}-2"
-        for name in self.ctr("images", "ls", "--quiet", "name~=^docker.io/cri-test/").split():
-            archive = self.directory / "image.tar"
-            self.ctr("images", "export", str(archive), name)
-            other.ctr("images", "import", str(archive))
-            archive.unlink()
+        for name, image in self._loaded.items():
+            other.load(image, name)
         return other
 
     def ctr(self, *arguments: str, check: bool = True) -> str:
@@ -139,6 +137,7 @@ class ContainerdNode(RealEngine):
         archive.write_bytes(image.docker_archive([name]))
         self.ctr("images", "import", str(archive))
         archive.unlink()
+        self._loaded[name] = image
         return image.config_digest
 
     def tag(self, image: str, name: str) -> None:
@@ -147,6 +146,7 @@ class ContainerdNode(RealEngine):
 
     def untag(self, name: str) -> None:
         """Remove one name of an image; what no name holds goes with the next collection."""
+        self._loaded.pop(name, None)
         self.ctr("images", "rm", "--sync", full_name(name), check=False)
 
     def holds(self, image_id: str) -> bool:
@@ -179,12 +179,13 @@ class ContainerdNode(RealEngine):
         return "crun" if str(self.crun).encode() in base64.b64decode(options.get("value", "")) else "runc"
 
     def left(self) -> dict[str, list[str]]:
-        """Return containers, tasks, writable and read-only snapshots, leases and unfinished downloads."""
+        """Return containers, tasks, writable and read-only snapshots, leases, unfinished downloads, and files."""
         return {
             "containers of the engine": self.ctr("containers", "ls", "--quiet").split(),
             "tasks": self.ctr("tasks", "ls", "--quiet").split(),
             "snapshots": self._snapshots("Active") + self._snapshots("View"),
             "leases": self.ctr("leases", "ls", "--quiet").split(),
+            "records of the sandbox store": self._stored_sandboxes(),
             "downloads": [line.split()[0] for line in self.ctr("content", "active").splitlines()[1:]],
             "files of the CRI plugin": sorted(
                 str(path)
@@ -205,14 +206,21 @@ class ContainerdNode(RealEngine):
         tasks = self.ctr("tasks", "ls", "--quiet").split()
         if tasks:
             self.ctr("tasks", "rm", "--force", *tasks, check=False)
-        for kind, names in (
-            ("containers", self.ctr("containers", "ls", "--quiet").split()),
-            ("leases", self.ctr("leases", "ls", "--quiet").split()),
+        for command, names in (
+            (("containers", "rm"), self.ctr("containers", "ls", "--quiet").split()),
+            (("leases", "rm"), self.ctr("leases", "ls", "--quiet").split()),
+            (("sandboxes", "rm", "--force"), self._stored_sandboxes()),
         ):
             if names:
-                self.ctr(kind, "rm", *names, check=False)
+                self.ctr(*command, *names, check=False)
         for snapshot in self._snapshots("Active") + self._snapshots("View"):
             self.ctr("snapshots", "rm", snapshot, check=False)
+
+    def _stored_sandboxes(self) -> list[str]:
+        """Return the ids in the store that the CRI plugin of 2.x uses."""
+        if self.binaries.version < (1, 7):
+            return []
+        return [line.split()[0] for line in self.ctr("sandboxes", "ls").splitlines()[1:]]
 
     def _snapshots(self, kind: str) -> list[str]:
         rows = [line.split() for line in self.ctr("snapshots", "ls").splitlines()[1:]]
