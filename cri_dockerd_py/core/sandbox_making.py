@@ -19,6 +19,8 @@ from cri_dockerd_py.store.records import Attachment, Records, StoredSandbox
 
 _LOG = logging.getLogger(__name__)
 _ID_BYTES = 32
+#: Some are defaults of interfaces: one kind of engine sets them before there is any, the other kind afterwards.
+_NETWORK_SYSCTLS = ("net.", "net/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,11 @@ class SandboxMaking:
         created = await sandboxes.create(plan.spec, netns_path=netns_path, sandbox_id=plan.sandbox_id)
         if attachment is None:
             return _Made(created, (await sandboxes.start(created.id, plan.spec)).pid)
-        started, ips = await both(sandboxes.start(created.id, plan.spec), self._attachments.add(attachment))
+        if _sets_up_network(plan.spec):
+            ips = await self._attachments.add(attachment)
+            started = await sandboxes.start(created.id, plan.spec)
+        else:
+            started, ips = await both(sandboxes.start(created.id, plan.spec), self._attachments.add(attachment))
         return _Made(created, started.pid, ips, netns_path)
 
     async def _make_then_attach(self, plan: Plan, undo: Undo) -> _Made:
@@ -109,8 +115,9 @@ class SandboxMaking:
         self, sandboxes: SandboxRuntime, attachment: Attachment
     ) -> tuple[StartedProcess, tuple[str, ...]]:
         """Run CNI ADD beside the start, from when there is a namespace, which is compared with the final one."""
-        start = asyncio.ensure_future(sandboxes.start(attachment.sandbox_id, attachment.spec))
-        search = asyncio.ensure_future(sandboxes.forerunner(attachment.sandbox_id, attachment.spec))
+        sandbox_id, spec = attachment.sandbox_id, attachment.spec
+        start = asyncio.ensure_future(sandboxes.start(sandbox_id, spec))
+        search = asyncio.ensure_future(_nobody() if _sets_up_network(spec) else sandboxes.forerunner(sandbox_id, spec))
         try:
             await asyncio.wait((start, search), return_when=asyncio.FIRST_COMPLETED)
             pid = search.result() if search.done() and search.exception() is None else 0
@@ -134,6 +141,15 @@ class SandboxMaking:
         except NotFound:  # it has ended since
             return False
         return True
+
+
+def _sets_up_network(spec: SandboxSpec) -> bool:
+    """Whether it matters to the pod's interfaces if they are made before its first process, or after."""
+    return any(name.startswith(_NETWORK_SYSCTLS) for name in spec.sysctls)
+
+
+async def _nobody() -> int:
+    return 0
 
 
 async def _result(job: asyncio.Future[StartedProcess]) -> StartedProcess:

@@ -182,3 +182,22 @@ async def test_a_forerunner_that_is_gone_does_no_harm(bench: Bench) -> None:
     async with bench.core(bench.docker) as core:
         await core.sandboxes.remove(await core.sandboxes.run(pod_spec()))
     assert nothing_left(bench)
+
+
+@pytest.mark.behaviour("RUN-14")
+@pytest.mark.parametrize("engine", ["docker", "containerd"])
+async def test_settings_of_the_network_keep_the_order_of_the_engine(bench: Bench, engine: str) -> None:
+    async def forbidden(_sandbox_id: str) -> int:
+        raise AssertionError("the network is set up after the start")
+
+    leases: list[bool] = []
+
+    async def look() -> None:
+        leases.append(bool(bench.network.leases()))
+
+    world = {"docker": bench.docker, "containerd": bench.containerd}[engine]
+    world.forerunner, world.hooks["start sandbox"] = forbidden, look
+    async with bench.core(world) as core:
+        spec = pod_spec(sysctls={"net.ipv6.conf.default.disable_ipv6": "1"})
+        await core.sandboxes.remove(await core.sandboxes.run(spec))
+    assert leases == [engine == "containerd"]
