@@ -6,7 +6,11 @@ paths must not vanish with an engine that is uninstalled (RCR-18, RCR-20).
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+import os
+import shutil
 
 from cri_dockerd_py.backends.base import EngineSnapshot
 from cri_dockerd_py.core.engines import Engines, Side
@@ -45,6 +49,7 @@ class Tombstones:
             side.health.require()
             containers = self._inventory.containers_of(sandbox_id)
             dead = [one for one in containers if one.state is ContainerState.EXITED]
+            await asyncio.to_thread(_keep_logs, [one.log_path for one in dead])
             await self._kept.bury(record, dead)
             self._inventory.tombstones.update([record.id, *(one.id for one in dead)])
             self._inventory.withheld.discard(record.id)
@@ -73,6 +78,21 @@ class Tombstones:
                 await _erase(side, sandbox_id, containers)
             except CriError as error:
                 _LOG.warning("what was buried is still on %s, will try again: %s", side.name, error)
+
+
+def _keep_logs(paths: list[str]) -> None:
+    """Put files in place of links: what they lead to is the engine's, and goes with the containers."""
+    for path in paths:
+        if not path or not os.path.islink(path) or not os.path.exists(path):
+            continue
+        scratch = f"{path}.kept"
+        try:
+            shutil.copyfile(path, scratch)
+            os.replace(scratch, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(scratch)
+            raise FailedPrecondition(f"the log {path} cannot be kept without its engine: {error}") from error
 
 
 async def _erase(side: Side, sandbox_id: str, container_ids: list[str]) -> None:

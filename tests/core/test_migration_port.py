@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 
@@ -157,3 +158,34 @@ async def test_a_burial_that_was_cut_off_is_finished(bench: Bench) -> None:
         assert core.inventory.containers.keys() == {container_id}
         await core.sandboxes.remove(sandbox_id)
         assert not core.inventory.containers
+
+
+@pytest.mark.behaviour("RCR-18", "LOG-01")
+async def test_a_log_that_is_a_link_to_the_engines_file_is_kept(bench: Bench) -> None:
+    async with bench.core() as core:
+        directory = bench.directory / "logs"
+        sandbox_id = await core.sandboxes.run(pod_spec(log_directory=str(directory)))
+        container_id = await core.containers.create(sandbox_id, replace(app_spec(), log_path="app/0.log"))
+        (bench.directory / "engine.log").write_text("what was printed\n")
+        log = directory / "app" / "0.log"
+        log.symlink_to(bench.directory / "engine.log")
+        await core.containers.start(container_id)
+        await core.sandboxes.stop(sandbox_id)
+        await core.migration.bury(sandbox_id)
+        (bench.directory / "engine.log").unlink()
+        assert core.inventory.containers[container_id].log_path == str(log)
+        assert log.read_text() == "what was printed\n"
+        assert [path.name for path in log.parent.iterdir()] == ["0.log"]
+        await core.sandboxes.remove(sandbox_id)
+
+
+async def test_a_log_that_is_lost_already_is_no_obstacle(bench: Bench) -> None:
+    async with bench.core() as core:
+        directory = bench.directory / "logs"
+        sandbox_id = await core.sandboxes.run(pod_spec(log_directory=str(directory)))
+        container_id = await core.containers.create(sandbox_id, replace(app_spec(), log_path="app/0.log"))
+        (directory / "app" / "0.log").symlink_to(bench.directory / "no-such-file")
+        await core.containers.start(container_id)
+        await core.sandboxes.stop(sandbox_id)
+        await core.migration.bury(sandbox_id)
+        await core.sandboxes.remove(sandbox_id)
