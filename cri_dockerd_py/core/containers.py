@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import posixpath
-import signal
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
 from cri_dockerd_py.backends.base import CreatedContainer
+from cri_dockerd_py.core.container_stopping import ContainerStopping
 from cri_dockerd_py.core.container_user import read_user
 from cri_dockerd_py.core.engines import Engines, Side
 from cri_dockerd_py.core.gate import Gates
@@ -28,12 +28,9 @@ from cri_dockerd_py.model.image import ImageRecord
 from cri_dockerd_py.model.resources import Resources
 from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxState
 from cri_dockerd_py.model.security import NamespaceMode
-from cri_dockerd_py.model.signals import signal_number
 from cri_dockerd_py.store.records import Records, without_secrets
 
 _UNDO_WITHIN_S = 60.0
-_KILL_WITHIN_S = 30.0
-_LOOK_AGAIN_S = 2.0
 _START_FAILED_EXIT_CODE = 128
 
 
@@ -57,7 +54,7 @@ class Containers:
         self._records = records
         self._gates = gates
         self._jobs = jobs
-        self._asked_to_stop: set[str] = set()
+        self._stopping = ContainerStopping(inventory)
 
     # --- create
 
@@ -214,58 +211,9 @@ class Containers:
 
     async def stop(self, container_id: str, timeout_s: int) -> None:
         """End a running container: its stop signal, the grace period, SIGKILL; OK when it has ended (STO-01 to 07)."""
-        if (record := self._find(container_id)) is None or not self._may_run(record):
-            return
-        side = self._side(record)
-        side.health.require()
-        if timeout_s > 0:
-            await self._ask_to_stop(record)
-            if await self._ended(side, record.id, timeout_s):
-                return
-        await side.health.guard(side.engine.containers.signal(record.id, signal.SIGKILL))
-        await self._look(side, record.id)  # an engine may be done with it before it says so
-        if not await self._ended(side, record.id, _KILL_WITHIN_S):
-            raise FailedPrecondition(
-                f"container {record.id} has not ended {_KILL_WITHIN_S:.0f} s after SIGKILL; "
-                f"its process is stuck in the kernel (see /proc/{record.pid}/stack), try again"
-            )
-
-    async def _ask_to_stop(self, record: ContainerRecord) -> None:
-        """Send the stop signal once per container, however many stops overlap (STO-06)."""
-        if record.id in self._asked_to_stop:
-            return
-        self._asked_to_stop.add(record.id)
-        try:
-            number, side = signal_number(record.stop_signal), self._side(record)
-            await side.health.guard(side.engine.containers.signal(record.id, number))
-        except BaseException:
-            self._asked_to_stop.discard(record.id)
-            raise
-
-    @staticmethod
-    def _may_run(record: ContainerRecord) -> bool:
-        return record.state in (ContainerState.RUNNING, ContainerState.UNKNOWN)
-
-    async def _ended(self, side: Side, container_id: str, within_s: float) -> bool:
-        """Wait for the exit event, and look for oneself now and then in case an event was lost."""
-        deadline = time.monotonic() + within_s
-        while (left := deadline - time.monotonic()) > 0:
-            if await self._inventory.wait_ended(container_id, min(left, _LOOK_AGAIN_S)):
-                return True
-            if await self._look(side, container_id):
-                return True
-        return False
-
-    async def _look(self, side: Side, container_id: str) -> bool:
-        """Ask the engine whether a container has ended; return whether it is gone altogether."""
-        known = self._inventory.containers.get(container_id)
-        if known is None or known.state is ContainerState.EXITED:
-            return known is None
-        seen = await side.health.guard(side.engine.containers.inspect(container_id))
-        if seen is not None and seen.state is ContainerState.EXITED:
-            oom_killed = seen.reason == "OOMKilled"
-            self._inventory.mark_exited(container_id, seen.exit_code, seen.finished_at_ns, oom_killed=oom_killed)
-        return seen is None
+        record = self._find(container_id)
+        if record is not None and record.state in (ContainerState.RUNNING, ContainerState.UNKNOWN):
+            await self._stopping.stop(self._side(record), record, timeout_s)
 
     # --- remove
 
@@ -287,7 +235,7 @@ class Containers:
                 await side.health.guard(side.engine.containers.remove(container_id))
             await self._records.forget_containers([container_id])
             self._inventory.drop_container(container_id)
-            self._asked_to_stop.discard(container_id)
+            self._stopping.forget(container_id)
 
     # --- changes
 
