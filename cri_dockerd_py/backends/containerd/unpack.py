@@ -106,10 +106,15 @@ class Unpacker:
         for _ in range(_TRIES):
             key = _extract_key(chain_id)
             try:
-                return key, await self._snapshots.prepare(key, parent, labels=labels, lease=lease)
+                # Seen to its end: containerd may go on with a call that is broken off.
+                prepared = self._snapshots.prepare(key, parent, labels=labels, lease=lease)
+                return key, await settle_call(prepared, f"prepare snapshot {key}")
             except AlreadyExists:
                 if await self._hold(chain_id, lease):
                     return None
+            except BaseException:
+                await self._remove(key)
+                raise
         raise Unknown(f"layer {chain_id} could not be unpacked: snapshots for it came and went {_TRIES} times")
 
     async def _apply(self, layer: Descriptor, diff_id: str, mounts: Sequence[Mount], lease: str) -> None:
