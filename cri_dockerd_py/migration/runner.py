@@ -128,6 +128,9 @@ class Runner:
                 if not move.state.in_flight and not await self._may_begin(move, in_flight):
                     break
                 in_flight.add(group.create_task(self._carry(move), name=f"move of {move.full_name}"))
+            while not all(job.done() for job in in_flight):
+                await asyncio.wait(in_flight, timeout=_LOOK_AGAIN_S)
+                self._show()
         if self.run.state is RunState.MOVING:
             await self._conclude()
 

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from tests.cni import CniNetwork
 from tests.cri_server import CriServer
 from tests.engines import ContainerdNode, DockerEngine
 from tests.kubelet import AppContainer, AppPod, Kubelet
+from tests.migration.asking import PORT, get
 from tests.processes import wait_until
 
 PROGRAM = Path(sys.executable).parent / "cri-dockerd-py"
-PORT = 8080
+#: Times that do for pods which start at once.
+QUICK = ("--settle=1", "--timeout=60")
 #: Answers HTTP with the pod's name and how often it was started, which an emptyDir keeps; ends at once on SIGTERM.
 _SERVE = (
     "echo $(($(cat /kept/starts 2>/dev/null || echo 0) + 1)) > /kept/starts; "
@@ -93,15 +96,18 @@ class MigratingNode:
         return json.loads(done.stdout.splitlines()[-1])
 
     def engines_of(self, pod: AppPod) -> set[str]:
-        """Return the engines on which processes of a pod's containers run, as the engines themselves say."""
-        label = f"io.kubernetes.pod.uid={pod.uid}"
+        """Return the engines on which processes of a pod's containers run, as the engines themselves say.
+
+        containerd is asked first: of a pod that has moved there, nothing may run on Docker any more.
+        """
         found = set()
-        if self.docker.client.api.containers(filters={"label": label}):
-            found.add("docker")
         listed = self.containerd.ctr("containers", "ls", "--quiet", f'labels."io.kubernetes.pod.uid"=={pod.uid}')
         running = {line.split()[0] for line in self.containerd.ctr("tasks", "ls").splitlines() if "RUNNING" in line}
         if set(listed.split()) & running:
             found.add("containerd")
+        label = f"io.kubernetes.pod.uid={pod.uid}"
+        if self.docker.client.api.containers(filters={"label": label}):
+            found.add("docker")
         return found
 
     def on_docker(self) -> Sequence[str]:
@@ -115,3 +121,25 @@ class MigratingNode:
     def _command(self, words: Sequence[str]) -> list[str]:
         where = [f"--state-dir={self.server.state_dir}", f"--config={self.server.directory}/config.toml"]
         return [str(PROGRAM), *words, *where]
+
+
+def started(kubelet: Kubelet, pods: list[AppPod]) -> list[AppPod]:
+    """Run pods, and wait until they answer."""
+    kubelet.add(*pods)
+    for pod in pods:
+        wait_until(partial(kubelet.is_running, pod), f"{pod.name} running; {kubelet.events}", 120)
+        wait_until(partial(_answers, kubelet, pod), f"an answer of {pod.name}", 30)
+    return pods
+
+
+def _answers(kubelet: Kubelet, pod: AppPod) -> bool:
+    return get(kubelet.address(pod)) is not None
+
+
+def kept(node: MigratingNode, pod: AppPod, name: str) -> str:
+    return (pod.volume(node.kubelet_dir, "kept") / name).read_text()
+
+
+def logs(node: MigratingNode, pod: AppPod) -> dict[str, str]:
+    directory = pod.log_directory(node.kubelet_dir) / "web"
+    return {path.name: path.read_text() for path in sorted(directory.iterdir())}

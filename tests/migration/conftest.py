@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from cri_dockerd_py.migration.progress import Progress
 from cri_dockerd_py.migration.service import Migrations
 from cri_dockerd_py.model.image import ImageRecord
 from cri_dockerd_py.store.database import Database
+from tests.cni import CniNetwork
+from tests.engines import ContainerdNode, DockerEngine
+from tests.migration.both import MigratingNode
 from tests.migration.fake_node import CONTAINERD, DOCKER, FakeKubelet, FakeNode, FakeTransfer
 
 
@@ -92,3 +95,27 @@ async def scene(database: Database) -> AsyncIterator[Scene]:
     kubelet.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await kubelet
+
+
+@pytest.fixture(scope="module")
+def empty_containerd(docker_engine: DockerEngine) -> Iterator[ContainerdNode]:
+    """A containerd without any image."""
+    node = ContainerdNode("containerd-1.6" if docker_engine.name == "docker-20.10" else "containerd-2.1")
+    node.start()
+    yield node
+    node.close()
+
+
+@pytest.fixture
+def node(
+    docker_engine: DockerEngine, empty_containerd: ContainerdNode, own_network: CniNetwork
+) -> Iterator[MigratingNode]:
+    """The service on both, with kubelet's pods on Docker at first."""
+    node = MigratingNode(docker_engine, empty_containerd, own_network)
+    node.start()
+    yield node
+    node.close()
+    empty_containerd.remove_all_containers()
+    docker_engine.remove_all_containers()
+    for name in empty_containerd.ctr("images", "ls", "--quiet").split():
+        empty_containerd.ctr("images", "rm", "--sync", name)

@@ -3,68 +3,21 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests import images
 from tests.cni import CniNetwork
-from tests.engines import ContainerdNode, DockerEngine
-from tests.kubelet import AppPod, Kubelet
-from tests.migration.both import MigratingNode, web_pod
-from tests.migration.traffic import Traffic, get
+from tests.kubelet import AppPod
+from tests.migration.asking import get
+from tests.migration.both import QUICK, MigratingNode, kept, logs, started, web_pod
+from tests.migration.traffic import Traffic
 from tests.processes import wait_until
 
 pytestmark = pytest.mark.timeout(900)
 PODS = 10
-QUICK = ("--settle=1", "--timeout=60")
-
-
-@pytest.fixture(scope="module")
-def empty_containerd(docker_engine: DockerEngine) -> Iterator[ContainerdNode]:
-    """A containerd without any image."""
-    node = ContainerdNode("containerd-1.6" if docker_engine.name == "docker-20.10" else "containerd-2.1")
-    node.start()
-    yield node
-    node.close()
-
-
-@pytest.fixture
-def node(
-    docker_engine: DockerEngine, empty_containerd: ContainerdNode, own_network: CniNetwork
-) -> Iterator[MigratingNode]:
-    """The service on both, with kubelet's pods on Docker at first."""
-    node = MigratingNode(docker_engine, empty_containerd, own_network)
-    node.start()
-    yield node
-    node.close()
-    empty_containerd.remove_all_containers()
-    docker_engine.remove_all_containers()
-
-
-def started(kubelet: Kubelet, pods: list[AppPod]) -> list[AppPod]:
-    """Run pods, and wait until they answer."""
-    kubelet.add(*pods)
-    for pod in pods:
-        wait_until(partial(kubelet.is_running, pod), f"{pod.name} running; {kubelet.events}", 120)
-        wait_until(partial(_answers, kubelet, pod), f"an answer of {pod.name}", 30)
-    return pods
-
-
-def _answers(kubelet: Kubelet, pod: AppPod) -> bool:
-    return get(kubelet.address(pod)) is not None
-
-
-def kept(node: MigratingNode, pod: AppPod, name: str) -> str:
-    return (pod.volume(node.kubelet_dir, "kept") / name).read_text()
-
-
-def logs(node: MigratingNode, pod: AppPod) -> dict[str, str]:
-    directory = pod.log_directory(node.kubelet_dir) / "web"
-    return {path.name: path.read_text() for path in sorted(directory.iterdir())}
 
 
 @pytest.mark.behaviour("RCR-03", "RCR-12", "RCR-17", "RCR-18", "RCR-30")
@@ -125,9 +78,6 @@ def test_host_ports_move_with_their_pods(node: MigratingNode) -> None:
 def test_a_pod_that_fails_on_the_target_is_brought_back(node: MigratingNode) -> None:
     with node.kubelet() as kubelet:
         pods = started(kubelet, [web_pod("good"), web_pod("picky"), web_pod("unmoved")])
-        picky = pods[1].volume(node.kubelet_dir, "kept")
-        # It starts once more only where /etc/hostname is Docker's own kind of mount.
-        (picky / "refuse-overlayfs").touch()
         kubelet.pods[pods[1].uid] = refusing(pods[1])
         done = node.run("migrate", "run", "--to=containerd", "--output=json", "--last=default/unmoved", *QUICK)
         assert done.returncode == 3

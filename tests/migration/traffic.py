@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
 import threading
 import time
 
 from tests.kubelet import AppPod, Kubelet
-from tests.migration.both import PORT
+from tests.migration.asking import get
 
-_ANSWER_WITHIN_S = 2.0
 _PAUSE_S = 0.05
 
 
@@ -65,16 +63,3 @@ class Traffic:
         with self._lock:
             (self._down.add if down else self._down.discard)(pod.name)
             self.most_down = max(self.most_down, len(self._down))
-
-
-def get(address: str, port: int = PORT) -> str | None:
-    """Return what a pod answers, None when it does not."""
-    connection = http.client.HTTPConnection(address, port, timeout=_ANSWER_WITHIN_S)
-    try:
-        connection.request("GET", "/")
-        response = connection.getresponse()
-        return response.read().decode() if response.status == 200 else None
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()

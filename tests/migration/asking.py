@@ -1,0 +1,22 @@
+"""Asking a pod over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+
+#: Where test pods serve.
+PORT = 8080
+_ANSWER_WITHIN_S = 2.0
+
+
+def get(address: str, port: int = PORT) -> str | None:
+    """Return what a pod answers, None when it does not."""
+    connection = http.client.HTTPConnection(address, port, timeout=_ANSWER_WITHIN_S)
+    try:
+        connection.request("GET", "/")
+        response = connection.getresponse()
+        return response.read().decode() if response.status == 200 else None
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
