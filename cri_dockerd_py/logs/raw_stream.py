@@ -21,7 +21,7 @@ class RawStream:
     def render(self, data: bytes, floor_ns: int) -> Rendered:
         """See `Decoder.render`: whole lines, and what a line without an end has too much."""
         end = data.rfind(b"\n") + 1
-        text = list(self._lines(data[:end], floor_ns)) if end else []
+        text = list(self._lines(data[: end - 1], floor_ns)) if end else []
         rest = len(data) - end
         if rest > MAX_LINE_BYTES:
             pieces = _full_pieces(rest, ends_in_return=data.endswith(b"\r"))
@@ -42,18 +42,21 @@ class RawStream:
         return b"%b %b %b " % (timestamp(time_ns), self._name, tag)
 
     def _lines(self, lines: bytes, time_ns: int) -> Iterator[bytes]:
-        """Whole lines; those that are too long are found without looking at the others."""
+        """Whole lines, given without the last newline; those that are too long are found without looking at others."""
         if b"\r" in lines:
-            lines = lines.replace(b"\r\n", b"\n")
+            lines = (lines + b"\n").replace(b"\r\n", b"\n")[:-1]
         head = self._head(FULL, time_ns)
+        between = b"\n" + head
         start = 0
         for begin, end in _long_lines(lines):
-            yield _headed(lines[start:begin], head)
+            if begin > start:
+                yield from (head, lines[start : begin - 1].replace(b"\n", between), b"\n")
             pieces = (end - begin - 1) // MAX_LINE_BYTES
             yield from self._pieces(lines, begin, pieces, time_ns)
-            yield b"%b%b\n" % (head, lines[begin + pieces * MAX_LINE_BYTES : end])
+            yield from (head, lines[begin + pieces * MAX_LINE_BYTES : end], b"\n")
             start = end + 1
-        yield _headed(lines[start:], head)
+        if start <= len(lines):
+            yield from (head, lines[start:].replace(b"\n", between), b"\n")
 
     def _pieces(self, data: bytes, begin: int, count: int, time_ns: int) -> Iterator[bytes]:
         head = self._head(PARTIAL, time_ns)
@@ -66,18 +69,15 @@ def _full_pieces(length: int, *, ends_in_return: bool) -> int:
     return (length - ends_in_return - 1) // MAX_LINE_BYTES
 
 
-def _headed(lines: bytes, head: bytes) -> bytes:
-    return head + lines[:-1].replace(b"\n", b"\n" + head) + b"\n" if lines else b""
-
-
 def _long_lines(lines: bytes) -> Iterator[tuple[int, int]]:
-    """Begin and end (where its newline is) of each line longer than `MAX_LINE_BYTES`."""
+    """Begin and end (where its newline is or would be) of each line longer than `MAX_LINE_BYTES`."""
     position = 0
     while position + _STEP_BYTES <= len(lines):
         if lines.find(b"\n", position, position + _STEP_BYTES) >= 0:
             position += _STEP_BYTES
             continue
         begin, end = lines.rfind(b"\n", 0, position) + 1, lines.find(b"\n", position + _STEP_BYTES)
+        end = len(lines) if end < 0 else end
         if end - begin > MAX_LINE_BYTES:
             yield begin, end
         position = end + 1

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cri_dockerd_py.errors import CriError, FailedPrecondition, InvalidArgument, NotFound
-from cri_dockerd_py.logs.container_log import ContainerLog
+from cri_dockerd_py.logs.container_log import DEFAULT_CHUNK_BYTES, ContainerLog
 from cri_dockerd_py.logs.counters import Counters
 from cri_dockerd_py.logs.cri_format import Decoder
 from cri_dockerd_py.logs.pump import Pump
@@ -53,6 +53,7 @@ class LogRoom:
     """Attach, detach, rotate, forget and recover container logs."""
 
     store_prefix = "log"
+    chunk_bytes = DEFAULT_CHUNK_BYTES
 
     def __init__(
         self, state_dir: Path, pump: Pump, decoders: Mapping[str, Decoder], counters: Counters, keeper: FifoKeeper
@@ -99,7 +100,7 @@ class LogRoom:
         directory = self._directory(container_id)
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(0o700, parents=True)
-        log = ContainerLog(container_id, directory, path, self._counters)
+        log = ContainerLog(container_id, directory, path, self._counters, self.chunk_bytes)
         try:
             log.open_file()
         except BaseException:
@@ -189,7 +190,7 @@ class LogRoom:
             return
         meta = json.loads((directory / _META).read_bytes())
         path = None if meta["log_path"] is None else Path(meta["log_path"])
-        log = ContainerLog(meta["container_id"], directory, path, self._counters)
+        log = ContainerLog(meta["container_id"], directory, path, self._counters, self.chunk_bytes)
         self._logs[log.container_id] = log
         log.recover({fifo["index"]: self._decoders[fifo["kind"]] for fifo in meta["fifos"]})
         for fifo in meta["fifos"]:
