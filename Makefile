@@ -33,6 +33,11 @@ serve: venv ## install and start what is missing, and serve CRI (SERVE_FLAGS="--
 demo: venv ## run a pod through the socket of `make serve`, step by step
 	.venv/bin/cri-dockerd-py demo
 
+.PHONY: demo-migrate
+demo-migrate: venv-dev ## move ten pods from a private Docker to a private containerd and back, under traffic
+	.venv/bin/python packaging/bootstrap.py install-test-engines
+	.venv/bin/python -m tests.demo_migrate
+
 .PHONY: test
 test: venv-dev ## the whole suite: on Docker 20.10, then the engine tests on containerd 2.1 and Docker 28
 	.venv/bin/python packaging/bootstrap.py install-test-engines
@@ -60,10 +65,6 @@ test-matrix: venv-dev ## the engine tests on the other versions of Docker and co
 test-node: venv-dev ## install the Debian package on a booted node and go through its life (its disk is kept in CRI_TEST_CACHE)
 	.venv/bin/python packaging/bootstrap.py install-node-tools
 	CRI_TEST_NODE=1 .venv/bin/pytest -q --junitxml=build/tests-node.xml tests/node
-
-.PHONY: test-unsettled
-test-unsettled: venv-dev ## the tests that `make test` leaves out, because they are not steady yet on every machine
-	.venv/bin/pytest $$(cat packaging/unsettled-tests)
 
 .PHONY: test-one
 test-one: venv-dev ## chosen tests: make test-one ENGINES=containerd-2.1 PYTEST_FLAGS="-k exec"
