@@ -75,13 +75,18 @@ class MigratingNode:
                     with contextlib.suppress(TimeoutError):
                         wait_until(lambda: not kubelet.pods, "the end of all pods", 60)
 
+    def command(self, *words: str) -> list[str]:
+        """Return a command line for this service."""
+        where = [f"--state-dir={self.server.state_dir}", f"--config={self.server.directory}/config.toml"]
+        return [str(PROGRAM), *words, *where]
+
     def run(self, *words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """Run the command line to its end."""
-        return subprocess.run(self._command(words), capture_output=True, text=True, timeout=timeout)
+        return subprocess.run(self.command(*words), capture_output=True, text=True, timeout=timeout)
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
         """Begin to run the command line."""
-        return subprocess.Popen(self._command(words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(self.command(*words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def ask(self, *words: str) -> Any:
         """Run the command line for JSON, and return the last document."""
@@ -117,10 +122,6 @@ class MigratingNode:
     def close(self) -> None:
         """Stop the service."""
         self.server.close()
-
-    def _command(self, words: Sequence[str]) -> list[str]:
-        where = [f"--state-dir={self.server.state_dir}", f"--config={self.server.directory}/config.toml"]
-        return [str(PROGRAM), *words, *where]
 
 
 def started(kubelet: Kubelet, pods: list[AppPod]) -> list[AppPod]:
