@@ -7,7 +7,7 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from cri_dockerd_py.backends.containerd.paths import EnginePaths
 from cri_dockerd_py.backends.containerd.plugin_files import PluginFiles
 from cri_dockerd_py.backends.containerd.record_convert import FindImage, container_record, shown_image
 from cri_dockerd_py.backends.containerd.sandbox_prepare import SnapshotsOf
+from cri_dockerd_py.backends.containerd.shim_sharing import ShimSharing
 from cri_dockerd_py.backends.containerd.start_errors import start_errors
 from cri_dockerd_py.backends.containerd.status_file import ContainerStatus
 from cri_dockerd_py.backends.containerd.statuses import Statuses
@@ -58,6 +59,7 @@ class ContainerdContainers(ContainerRuntime):
         statuses: Statuses,
         ooms: OomKills,
         fifos: Fifos,
+        sharing: ShimSharing,
         paths: EnginePaths,
         plugin_files: PluginFiles,
         snapshots_of: SnapshotsOf,
@@ -74,6 +76,7 @@ class ContainerdContainers(ContainerRuntime):
         self._statuses = statuses
         self._ooms = ooms
         self._fifos = fifos
+        self._sharing = sharing
         self._paths = paths
         self._plugin_files = plugin_files
         self._snapshots_of = snapshots_of
@@ -97,6 +100,7 @@ class ContainerdContainers(ContainerRuntime):
             try:
                 prepared = await self._preparation.prepare(new)
                 made = await self._objects.create(prepared.record)
+                self._objects.without_task.add(new.id)
             except BaseException:
                 await self._preparation.undo(new)
                 await self._remove_files(new.id)
@@ -130,15 +134,15 @@ class ContainerdContainers(ContainerRuntime):
         held = self._existing(container_id)
         await self._statuses.load((held,))
         try:
-            async with self._exits.starting(container_id):
-                return await self._start(held)
+            async with self._exits.starting(container_id), self._sharing.of(held.sandbox_id) as shim_is_shared:
+                return await self._start(held, shim_is_shared)
         except Unavailable:
             raise
         except CriError as error:
             await self._note_failed_start(held, str(error))
             raise
 
-    async def _start(self, held: Held) -> StartedProcess:
+    async def _start(self, held: Held, shim_is_shared: Callable[[], Awaitable[None]]) -> StartedProcess:
         rootfs = self._rootfs.pop(held.id, None)
         if rootfs is None:
             rootfs = await self._snapshots_of(held.snapshotter).mounts(held.snapshot_key)
@@ -146,6 +150,7 @@ class ContainerdContainers(ContainerRuntime):
         stderr = Path(stdio.stderr) if stdio.stderr else None
         await self._outputs.open(held.id, held.log_path, Path(stdio.stdout), stderr)
         try:
+            await shim_is_shared()
             with start_errors():
                 shim = self._preparation.runtime_path(held)
                 pid = await self._tasks.create(held.id, rootfs, stdio, runtime_path=shim)
@@ -183,10 +188,7 @@ class ContainerdContainers(ContainerRuntime):
     async def remove(self, container_id: str) -> None:
         """Remove task, snapshot, record and files, in an order in which nothing is lost sight of."""
         held = self._objects.held.get(container_id)
-        if container_id in self._objects.running:
-            await self._exits.kill(container_id, _KILL_WITHIN_S)
-        await self._exits.settled(container_id)
-        await self._tasks.erase(container_id)
+        await self._exits.erase(container_id)
         await self._outputs.forget(container_id)
         if held is not None and held.snapshot_key:
             await self._snapshots_of(held.snapshotter).remove(held.snapshot_key)

@@ -36,6 +36,7 @@ from cri_dockerd_py.backends.containerd.runtimes import Runtimes
 from cri_dockerd_py.backends.containerd.sandbox_files import SandboxFiles, WriteResolvConf
 from cri_dockerd_py.backends.containerd.sandbox_prepare import SandboxPreparation
 from cri_dockerd_py.backends.containerd.sandboxes import ContainerdSandboxes
+from cri_dockerd_py.backends.containerd.shim_sharing import ShimSharing
 from cri_dockerd_py.backends.containerd.shim_slots import ShimSlots
 from cri_dockerd_py.backends.containerd.snapshot import ContainerdSnapshots
 from cri_dockerd_py.backends.containerd.snapshots import Snapshots
@@ -105,6 +106,7 @@ class ContainerdEngine:
         self._objects = Objects(self._client)
         self._statuses = Statuses(paths)
         self._makings = Makings()
+        self._sharing = ShimSharing(self._client, self._objects)
         self._images = ContainerdImages(
             self._client,
             options.registry,
@@ -159,6 +161,7 @@ class ContainerdEngine:
             self._statuses,
             ooms,
             fifos,
+            self._sharing,
             paths,
             plugin_files,
             self._snapshots_of,
@@ -222,6 +225,8 @@ class ContainerdEngine:
         facts = await self._daemon.refresh()
         self._objects.plugin_is_enabled = facts.plugin_is_enabled
         self._statuses.plugin_root = facts.plugin_root
+        self._sharing.version = facts.version
+        await self._sharing.sweep()
         self._leftovers.look_again()
         log_plugin(facts, self._options.namespace)
         try:
@@ -242,6 +247,7 @@ class ContainerdEngine:
         """Let go of containerd; output waits in its pipes for the next process. May be called twice."""
         await self._processes.close()
         await self._makings.close()
+        await self._sharing.close()
         await self._exits.close()
         await self._client.close()
         await self._outputs.close()

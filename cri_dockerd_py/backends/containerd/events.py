@@ -187,6 +187,7 @@ class ContainerdEvents(EventSource):
     def _started(self, event: TaskStart, at_ns: int) -> None:
         held = self._objects.held.get(event.container_id)
         if held is not None and held.kind == labels.CONTAINER:
+            self._objects.without_task.discard(event.container_id)
             self._objects.running.setdefault(event.container_id, event.pid)
             self._news.put_nowait(ProcessStarted(event.container_id, at_ns))
 

@@ -29,6 +29,7 @@ _LOG = logging.getLogger(__name__)
 _DRAIN_WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.5
 _ENDS_SOON_S = 0.2
+_KILL_WITHIN_S = 10.0
 _DELETES = 3
 _DELETE_AGAIN_S = 0.2
 
@@ -64,6 +65,7 @@ class Exits:
         """Hold back the news of an end while the object is being started; a start that fails has none."""
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._starting[object_id] = done
+        self._objects.without_task.discard(object_id)
         try:
             yield
         except BaseException:
@@ -88,6 +90,15 @@ class Exits:
             self._jobs[object_id] = job
             job.add_done_callback(lambda _done: self._jobs.pop(object_id, None))
         return job
+
+    async def erase(self, object_id: str) -> None:
+        """Leave an object without a task, whatever state it is in."""
+        if object_id in self._objects.running:
+            await self.kill(object_id, _KILL_WITHIN_S)
+        await self.settled(object_id)
+        if object_id not in self._objects.without_task:
+            await self._tasks.erase(object_id)
+            self._objects.running.pop(object_id, None)
 
     async def settled(self, object_id: str) -> None:
         """Return when no end of the object is being dealt with any more."""
@@ -212,6 +223,8 @@ class Exits:
         for attempt in range(_DELETES):
             try:
                 await self._tasks.delete(object_id)
+                if object_id in self._objects.held:
+                    self._objects.without_task.add(object_id)
                 return
             except CriError:
                 if attempt == _DELETES - 1:

@@ -61,7 +61,8 @@ class Objects:
     """The records, and an index of those that are ours.
 
     `plugin_is_enabled` is to be kept right by whoever asks containerd. `running` maps ids to the pids of their first
-    processes. `making` are ids of records that this process is about to make. `on_gone` hears of each that is gone.
+    processes, `without_task` has those that are known to have none. `making` are ids of records that this process is
+    about to make. `on_gone` hears of each record that is gone.
     """
 
     def __init__(self, client: ContainerdClient) -> None:
@@ -69,6 +70,7 @@ class Objects:
         self.held: dict[str, Held] = {}
         self.running: dict[str, int] = {}
         self.making: set[str] = set()
+        self.without_task: set[str] = set()
         self.on_gone: Callable[[str], None] = lambda _object_id: None
         self._client = client
         self._loaded = False
@@ -102,6 +104,7 @@ class Objects:
         """The object is gone."""
         held = self.held.pop(object_id, None)
         self.running.pop(object_id, None)
+        self.without_task.discard(object_id)
         self._processes.pop(object_id, None)
         if held is None:
             return

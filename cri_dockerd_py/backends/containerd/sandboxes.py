@@ -66,6 +66,7 @@ class ContainerdSandboxes(SandboxRuntime):
             try:
                 record = await self._preparation.record(name, sandbox_id, spec, netns_path)
                 made = await self._objects.create(record)
+                self._objects.without_task.add(sandbox_id)
             except BaseException:
                 await self._preparation.undo(sandbox_id)
                 raise
@@ -110,10 +111,7 @@ class ContainerdSandboxes(SandboxRuntime):
 
     async def remove(self, sandbox_id: str) -> None:
         """Remove task, snapshots, record and files, in an order in which nothing is lost sight of."""
-        if sandbox_id in self._objects.running:
-            await self._exits.kill(sandbox_id, _KILL_WITHIN_S)
-        await self._exits.settled(sandbox_id)
-        await self._tasks.erase(sandbox_id)
+        await self._exits.erase(sandbox_id)
         held = self._objects.held.get(sandbox_id)
         if held is not None:
             await self._preparation.release(held)

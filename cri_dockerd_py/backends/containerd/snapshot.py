@@ -114,6 +114,7 @@ class ContainerdSnapshots:
 
     async def _take_over(self, held: Held, task: TaskInfo) -> None:
         """Go on with what runs: its process, its output, its OOM kills."""
+        self._objects.without_task.discard(held.id)
         if self._exits.is_busy(held.id) or task.state not in RUNS | {TaskState.STOPPED}:
             return
         if task.state in RUNS:
