@@ -3,6 +3,7 @@ PYTHON ?= python3
 ENGINES ?= docker-20.10
 SERVE_FLAGS ?=
 PYTEST_FLAGS ?=
+BENCH_FLAGS ?=
 TEST_PROCESSES ?= 2
 export TEST_PROCESSES
 SOURCES = cri_dockerd_py proto packaging tests
@@ -69,6 +70,10 @@ test-node: venv-dev ## install the Debian package on a booted node and go throug
 .PHONY: test-one
 test-one: venv-dev ## chosen tests: make test-one ENGINES=containerd-2.1 PYTEST_FLAGS="-k exec"
 	.venv/bin/pytest --engine $(ENGINES) $(PYTEST_FLAGS)
+
+.PHONY: bench
+bench: venv-dev ## ratios to containerd's own CRI plugin in the same minutes (ENGINES=containerd-2.1, BENCH_FLAGS="--only log")
+	.venv/bin/python -m tests.bench --engine $(ENGINES) $(BENCH_FLAGS)
 
 .PHONY: lint
 lint: venv-dev ## ruff, mypy --strict, the import contracts
