@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 _PODS = "NAMESPACE/NAME"
@@ -43,8 +44,24 @@ def add_verbs(verbs: Any, chosen: str) -> None:
     rollback = _action(actions, "rollback", "bring back what was moved, and follow it")
     for action in (run, resume, rollback):
         action.add_argument("--detach", action="store_true", help="do not follow it")
+    _add_agent(actions)
     finish = _action(actions, "finish", "let go of the engine that was left, and tell what may be uninstalled")
     finish.add_argument("--engine", default="", help="the engine to leave (the one that the newest migration left)")
+
+
+def _add_agent(actions: Any) -> None:
+    agent = _action(actions, "agent", "bring this node to an engine and report to Kubernetes (packaging/kubernetes)")
+    agent.add_argument(
+        "--to", default="", choices=("", "containerd", "docker"), help="the engine; empty changes nothing"
+    )
+    agent.add_argument("--max-unavailable", type=int, default=1, metavar="N", help="as of `migrate run`")
+    agent.add_argument(
+        "--ready-file",
+        type=Path,
+        default=Path("/run/cri-dockerd-py-agent/ready"),
+        metavar="FILE",
+        help="is there while the node's migration is complete",
+    )
 
 
 def _action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:

@@ -109,6 +109,13 @@ def finish(arguments: argparse.Namespace) -> int:
     return 0 if report.complete else exits.INCOMPLETE
 
 
+def agent(arguments: argparse.Namespace) -> int:
+    """Bring this node to an engine, and report to Kubernetes."""
+    from cri_dockerd_py.cli.fleet import verb
+
+    return verb.run(arguments)
+
+
 # --- following
 
 _Begin = Callable[[Admin], Awaitable[pb.Migration]]

@@ -1,0 +1,1 @@
+"""One node of a cluster's migration: a pod of a DaemonSet asks the node's service to migrate, and reports."""
