@@ -25,6 +25,7 @@ class ImageList:
         self._preferred = ""
         self._shown: dict[str, str] = {}
         self._decided: dict[str, str] = {}
+        self._digests: dict[str, tuple[str, ...]] = {}
         self._own: dict[str, dict[str, ImageRecord]] = {}
 
     # --- reading
@@ -73,6 +74,20 @@ class ImageList:
         """Take over what was decided before."""
         self._shown.update(aliases)
 
+    def know_digests(self, image_id: str, names: Iterable[str]) -> None:
+        """Add `repository@digest` names to an engine's image, now and whenever it is listed without them."""
+        self._digests[image_id] = tuple(dict.fromkeys((*self._digests.get(image_id, ()), *names)))
+        for engine, images in self._on.items():
+            if image_id in images:
+                self.put(engine, images[image_id])
+
+    def _completed(self, record: ImageRecord) -> ImageRecord:
+        """Return an engine's image with the digests that the engine could not keep."""
+        known = self._digests.get(record.id)
+        if known is None:
+            return record
+        return replace(record, repo_digests=tuple(dict.fromkeys((*record.repo_digests, *known))))
+
     def prefer(self, engine: str) -> None:
         """Let this engine's names win where engines disagree: the next container is made there."""
         if engine != self._preferred:
@@ -81,7 +96,7 @@ class ImageList:
 
     def put_all(self, engine: str, images: Iterable[ImageRecord]) -> None:
         """Replace all images of an engine."""
-        fresh = {record.id: record for record in images}
+        fresh = {record.id: self._completed(record) for record in images}
         if fresh != self._on.get(engine):
             self._on[engine] = fresh
             self._merge()
@@ -94,7 +109,7 @@ class ImageList:
             if other.id != record.id and tags.intersection(other.repo_tags):
                 kept = tuple(tag for tag in other.repo_tags if tag not in tags)
                 images[other.id] = replace(other, repo_tags=kept)
-        images[record.id] = record
+        images[record.id] = self._completed(record)
         self._merge()
 
     def drop(self, engine: str, image_id: str) -> None:

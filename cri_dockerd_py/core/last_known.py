@@ -31,6 +31,8 @@ class LastKnown:
         """Put what needs no engine: tombstones, and which sandboxes are withheld."""
         self._kept, self._stored = kept, stored
         self._inventory.image_list.restore(kept.image_aliases)
+        for name, image_id in kept.image_digests.items():
+            self._inventory.image_list.know_digests(image_id, [name])
         self._inventory.withheld.update(kept.withheld)
         self._inventory.tombstones.update(kept.tombstones)
         self._put(

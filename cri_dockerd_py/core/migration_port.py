@@ -7,7 +7,7 @@ Moving itself is not here: kubelet does it, once a pod's sandbox is reported NOT
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cri_dockerd_py.core.engines import Engines, Side
@@ -144,6 +144,10 @@ class MigrationPort:
         something in it may run, or it holds an address; buried or gone already is fine.
         """
         await self._tombstones.bury(sandbox_id)
+
+    async def remember_digests(self, image_id: str, names: Sequence[str]) -> None:
+        """Keep `repository@digest` names of an image that an engine got from another one, and could not keep itself."""
+        await self._images.remember_digests(image_id, names)
 
     async def refresh_images(self, engine: str) -> None:
         """Read the images of one engine anew: some were put there."""

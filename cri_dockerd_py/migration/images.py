@@ -77,7 +77,8 @@ class ImageCopies:
             tally.begin(record)
             began = time.monotonic()
             try:
-                await transfer.copy(record, tally.note)
+                image_id = await transfer.copy(record, tally.note)
+                await self._port.remember_digests(image_id, record.repo_digests)
             except CriError as error:
                 raise type(error)(f"image {_name(record)} could not be copied: {error}") from error
             except OSError as error:

@@ -94,6 +94,9 @@ class NodePort(Protocol):
     async def bury(self, sandbox_id: str) -> None:
         """Keep a dead sandbox and its containers in our database alone, and remove them from their engine (RCR-18)."""
 
+    async def remember_digests(self, image_id: str, names: Sequence[str]) -> None:
+        """Keep `repository@digest` names of an image that an engine got from another one, and could not keep itself."""
+
     async def refresh_images(self, engine: str) -> None:
         """Read the images of one engine anew: some were put there."""
 

@@ -50,6 +50,10 @@ _MIGRATIONS = (
         migration_id INTEGER NOT NULL, place INTEGER NOT NULL, pod_uid TEXT NOT NULL, version INTEGER NOT NULL,
         record TEXT NOT NULL, PRIMARY KEY (migration_id, pod_uid));
     """,
+    # Digests of registries that an engine cannot keep of an image which came from another engine.
+    """
+    CREATE TABLE image_digests (name TEXT PRIMARY KEY, image_id TEXT NOT NULL);
+    """,
 )
 
 

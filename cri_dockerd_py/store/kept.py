@@ -27,6 +27,7 @@ class Kept:
     sandboxes: Mapping[str, SandboxRecord] = field(default_factory=dict)
     containers: Mapping[str, ContainerRecord] = field(default_factory=dict)
     image_aliases: Mapping[str, str] = field(default_factory=dict)
+    image_digests: Mapping[str, str] = field(default_factory=dict)  # repository@digest → image id
 
 
 class KeptRecords:
@@ -82,6 +83,11 @@ class KeptRecords:
         rows = list(aliases.items())
         await self._database.run(lambda db: db.executemany("INSERT OR REPLACE INTO image_aliases VALUES (?, ?)", rows))
 
+    async def put_image_digests(self, image_id: str, names: Iterable[str]) -> None:
+        """Record `repository@digest` names of an image; they are true for ever, as both are made of its content."""
+        rows = [(name, image_id) for name in names]
+        await self._database.run(lambda db: db.executemany("INSERT OR REPLACE INTO image_digests VALUES (?, ?)", rows))
+
     async def _execute(self, statement: str, parameters: tuple[object, ...]) -> None:
         await self._database.run(lambda db: db.execute(statement, parameters))
 
@@ -120,6 +126,7 @@ def _load(db: sqlite3.Connection) -> Kept:
         sandboxes=sandboxes,
         containers=containers,
         image_aliases=dict(db.execute("SELECT alias, id FROM image_aliases")),
+        image_digests=dict(db.execute("SELECT name, image_id FROM image_digests")),
     )
 
 

@@ -95,3 +95,18 @@ def test_the_generation_changes_with_the_list_alone() -> None:
     assert images.generation == generation
     images.drop("docker", THREE)
     assert images.generation > generation
+
+
+@pytest.mark.behaviour("IMG-67", "IMG-02")
+def test_digests_that_an_engine_cannot_keep_are_known_for_good() -> None:
+    images = ImageList()
+    images.put_all("docker", [image(ONE, TAG)])
+    images.know_digests(ONE, [DIGEST])
+    assert images.on("docker")[ONE].repo_digests == (DIGEST,)
+
+    images.put_all("docker", [])
+    assert images.find(DIGEST) is None
+    images.put("docker", image(ONE, OTHER_TAG))
+    found = images.find_on("docker", DIGEST)
+    assert found is not None
+    assert (found.id, found.repo_tags, found.repo_digests) == (ONE, (OTHER_TAG,), (DIGEST,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cri_dockerd_py.backends.image_transfer import ImageTransfer, Note
@@ -53,6 +53,7 @@ class FakeNode:
         self.pins: dict[str, str] = {}
         self.tombstones: set[str] = set()
         self.stores: dict[str, dict[str, ImageRecord]] = {DOCKER: {}, CONTAINERD: {}}
+        self.digests: dict[str, str] = {}
         self._changed = asyncio.Event()
 
     # --- the port
@@ -99,6 +100,9 @@ class FakeNode:
     async def bury(self, sandbox_id: str) -> None:
         self.tombstones.add(sandbox_id)
         self.tombstones |= {container.id for container in self.containers_of(sandbox_id)}
+
+    async def remember_digests(self, image_id: str, names: Sequence[str]) -> None:
+        self.digests.update(dict.fromkeys(names, image_id))
 
     async def refresh_images(self, engine: str) -> None:
         pass

@@ -9,6 +9,7 @@ import pytest
 
 from cri_dockerd_py.errors import FailedPrecondition, Unavailable
 from cri_dockerd_py.migration.moves import MoveState, RunState
+from cri_dockerd_py.model.image import ImageRecord
 from tests.migration.conftest import Scene, options
 from tests.migration.fake_node import CONTAINERD, DOCKER
 
@@ -209,6 +210,15 @@ async def test_an_image_that_cannot_be_copied_stops_before_anything_moves(scene:
     await scene.migrations.resume()
     await scene.ended()
     assert set(map(frozenset, scene.engines().values())) == {frozenset({CONTAINERD})}
+
+
+async def test_digests_of_copied_images_are_remembered(scene: Scene) -> None:
+    scene.node.add_pod("web")
+    names = ("docker.io/library/app@sha256:1",)
+    scene.node.stores[DOCKER]["image"] = ImageRecord("image", ("docker.io/library/app:1",), names, 1000)
+    await scene.migrations.run(options())
+    await scene.ended()
+    assert scene.node.digests == {names[0]: "image"}
 
 
 async def test_a_full_disk_stops_before_anything_is_copied(scene: Scene) -> None:
