@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
 from tests import images
 from tests.cni import CniNetwork
+from tests.engines import RegistryServer
 from tests.kubelet import AppPod
 from tests.migration.asking import get
 from tests.migration.both import QUICK, MigratingNode, kept, logs, started, web_pod
@@ -133,3 +135,38 @@ def test_images_come_first_and_alone_if_wanted(node: MigratingNode) -> None:
                 text=True,
             ).stdout
         )
+
+
+@pytest.mark.behaviour("IMG-02", "IMG-67")
+def test_a_digest_is_found_on_both_engines_without_the_registry(node: MigratingNode) -> None:
+    registry = RegistryServer()
+    registry.start()
+    try:
+        reference = f"{registry.address}/moved:1"
+        node.docker.push(images.BUSYBOX, reference)
+        digests = node.docker.client.images.get(images.BUSYBOX).attrs["RepoDigests"]
+    finally:
+        registry.close()
+    (by_digest,) = [digest for digest in digests if digest.startswith(registry.address)]
+    with node.kubelet() as kubelet:
+        (pod,) = started(kubelet, [web_pod("web", image=by_digest)])
+        node.migrate("run", "--to=containerd", *QUICK)
+        assert (node.engines_of(pod), kubelet.pulled) == ({"containerd"}, [])
+
+        assert node.ask("migrate", "finish")["complete"]
+        for tag in (reference, images.BUSYBOX):
+            node.docker.untag(tag)
+        assert not node.docker.holds(kubelet.status(pod).containers[0].image_id)
+        node.migrate("rollback")
+        assert (node.engines_of(pod), kubelet.pulled) == ({"docker"}, [])
+        # Docker itself knows no digest of an image that was loaded; the service does, also without containerd.
+        node.containerd.stop()
+        node.server.daemon.command.append("--backend=docker")
+        node.server.restart()
+        try:
+            request = pb.ImageStatusRequest(image=pb.ImageSpec(image=by_digest))
+            found = kubelet.images.ImageStatus(request, timeout=30, wait_for_ready=True)
+            assert by_digest in found.image.repo_digests
+        finally:
+            node.containerd.start()
+            images.load_all(node.docker)
