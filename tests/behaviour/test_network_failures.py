@@ -72,8 +72,7 @@ def test_failed_add_is_undone_and_the_run_can_be_repeated(cri: Cri, server: CriS
         cri.run_pod(config)
     assert "broken on purpose" in failure.value.details()
     assert not cri.pods()
-    left = traces(server)
-    assert not any(left.values()), left
+    eventually(lambda: traces(server), lambda found: not any(found.values()), "a clean host")
     (breaks / "ADD").unlink()
     cri.run_pod(config).remove()
 
@@ -91,8 +90,7 @@ def test_failed_del_is_an_error_until_it_works(cri: Cri, server: CriServer, brea
     assert pod.status().state == pb.SANDBOX_NOTREADY
     (breaks / "DEL").unlink()
     pod.remove()
-    left = traces(server)
-    assert not any(left.values()), left
+    eventually(lambda: traces(server), lambda found: not any(found.values()), "a clean host")
 
 
 @pytest.mark.behaviour("RUN-06", "RUN-07", "STP-04")
@@ -141,5 +139,4 @@ def test_pod_can_be_stopped_when_the_configuration_has_gone(
     (own_network.conf_dir / "10-test.conflist").unlink()
     eventually(lambda: network_ready(cri), lambda ready: not ready, "NetworkReady false", 10)
     pod.remove()
-    left = traces(server)
-    assert not any(left.values()), left
+    eventually(lambda: traces(server), lambda found: not any(found.values()), "a clean host")
