@@ -102,7 +102,7 @@ def repeat(step: Callable[[], None]) -> None:
 
 
 @pytest.mark.behaviour("GEN-12", "GEN-14", "GEN-15", "RUN-06", "RUN-07", "NET-13", "STP-04", "CRE-07", "IDM-12")
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_kill_at_any_step_leaves_nothing_and_the_repeat_succeeds(
     own_engine: RealEngine, start_server: StartServer
 ) -> None:
