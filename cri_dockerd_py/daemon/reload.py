@@ -24,7 +24,8 @@ class Reloader:
     """Serves SIGHUP for as long as it runs; settings that cannot change now are named, and wait for the next start."""
 
     def __init__(self, settings: Settings, manager: ServiceManager, update_pod_cidr: Callable[[str], None]) -> None:
-        self._in_effect: Mapping[str, object] = settings.plain()
+        # As JSON gives it back: what is compared with it comes that way.
+        self._in_effect: Mapping[str, object] = json.loads(json.dumps(settings.plain()))
         self._manager = manager
         self._update_pod_cidr = update_pod_cidr
         self._asked = asyncio.Event()
