@@ -20,6 +20,12 @@ from tests.kubelet.spec import AppContainer, AppPod
 _CALL_S = 120.0
 _UID = "io.kubernetes.pod.uid"
 _WORKERS = 32
+#: A service that is restarted is found again soon.
+_OPTIONS = [
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+]
 
 
 class Kubelet:
@@ -30,7 +36,7 @@ class Kubelet:
         self._relist_s = relist_s
         self._collect_s = collect_s
         target = f"unix:{socket}" if isinstance(socket, Path) else socket
-        self._channel = grpc.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)])
+        self._channel = grpc.insecure_channel(target, options=_OPTIONS)
         self.runtime = stubs.RuntimeServiceStub(self._channel)
         self.images = stubs.ImageServiceStub(self._channel)
         self.pods: dict[str, AppPod] = {}
@@ -71,7 +77,9 @@ class Kubelet:
         """Return all that is listed of a pod."""
         label = {_UID: pod.uid}
         sandboxes = self.runtime.ListPodSandbox(
-            pb.ListPodSandboxRequest(filter=pb.PodSandboxFilter(label_selector=label)), timeout=_CALL_S
+            pb.ListPodSandboxRequest(filter=pb.PodSandboxFilter(label_selector=label)),
+            timeout=_CALL_S,
+            wait_for_ready=True,
         ).items
         containers = self.runtime.ListContainers(
             pb.ListContainersRequest(filter=pb.ContainerFilter(label_selector=label)), timeout=_CALL_S

@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from tests.kubelet import AppPod, Kubelet
-from tests.migration.both import QUICK, MigratingNode, kept, started, web_pod
+from tests.migration.both import MigratingNode, kept, started, web_pod
 from tests.migration.traffic import Traffic
 from tests.processes import wait_until
 
 pytestmark = pytest.mark.timeout(1500)
-PODS = 5
+PODS = 5  # at least
 #: How often the service is killed; more, for those who have the time.
 KILLS = int(os.environ.get("CRI_TEST_KILLS", "5"))
-LONGEST_PAUSE_S = 6.0
+LONGEST_PAUSE_S = 2.5
 
 
 class Watcher:
@@ -67,12 +67,16 @@ def test_a_service_that_is_killed_at_any_moment_moves_every_pod_once(node: Migra
     print(f"seed {seed}")
     chance = random.Random(seed)
     with node.kubelet() as kubelet:
-        pods = started(kubelet, [web_pod(f"web-{number}") for number in range(PODS)])
+        pods = started(kubelet, [web_pod(f"web-{number}") for number in range(max(PODS, KILLS // 2))])
         with Traffic(kubelet, pods) as traffic, Watcher(node, pods) as watcher:
-            assert node.run("migrate", "run", "--to=containerd", "--detach", *QUICK).returncode == 0
+            assert node.run("migrate", "run", "--to=containerd", "--detach", "--settle=5").returncode == 0
+            landed = 0
             for _ in range(KILLS):
                 time.sleep(chance.uniform(0, LONGEST_PAUSE_S))
+                landed += not node.ask("migrate", "status")["ended"]
                 node.server.restart()
+            print(f"{landed} of {KILLS} kills came before the end")
+            assert landed > 1
             finish_on(node, kubelet, pods, "containerd")
         assert traffic.wrong == []
         assert (watcher.on_both, watcher.looks > 0) == ([], True)
