@@ -21,6 +21,7 @@ from tests.cni import CniNetwork
 from tests.engines import ContainerdNode, DockerEngine
 from tests.migration.both import MigratingNode
 from tests.migration.fake_node import CONTAINERD, DOCKER, FakeKubelet, FakeNode, FakeTransfer
+from tests.processes import erase
 
 
 class Scene:
@@ -99,8 +100,14 @@ async def scene(database: Database) -> AsyncIterator[Scene]:
 
 @pytest.fixture(scope="module")
 def empty_containerd(docker_engine: DockerEngine) -> Iterator[ContainerdNode]:
-    """A containerd without any image."""
+    """A containerd without any image; Docker's own one, where Docker keeps its images there."""
     node = ContainerdNode("containerd-1.6" if docker_engine.name == "docker-20.10" else "containerd-2.1")
+    if docker_engine.options.containerd_image_store:
+        erase(node.directory)
+        node.directory, node.containerd = docker_engine.directory, docker_engine.containerd
+        node.socket, node.daemon = node.containerd.socket, node.containerd.daemon
+        yield node
+        return
     node.start()
     yield node
     node.close()
