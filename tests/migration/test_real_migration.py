@@ -30,7 +30,7 @@ def test_ten_pods_move_and_come_back(node: MigratingNode, own_network: CniNetwor
         assert node.ask("migrate", "plan", "--to=containerd")["copy_bytes"] > 0
 
         with Traffic(kubelet, pods) as traffic:
-            ended = node.migrate("run", "--to=containerd", "--max-unavailable=1", *QUICK)
+            ended = node.migrate("run", "--to=containerd", "--max-unavailable=1", "--settle=2", "--timeout=60")
         assert [move["state"] for move in ended["moves"]] == ["done"] * PODS
         assert {engine for pod in pods for engine in node.engines_of(pod)} == {"containerd"}
         assert (traffic.most_down, traffic.wrong) == (1, [])
