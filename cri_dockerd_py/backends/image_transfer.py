@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -20,14 +20,14 @@ Note = Callable[[int], None]
 class LayerBlob:
     """A layer as a store has it: `digest` and `size` are those of its bytes, `diff_id` that of its plain tar.
 
-    `read` gives the bytes from an offset on; closing the iterator early is fine.
+    `read` gives the bytes from an offset on; close it when you leave before its end.
     """
 
     media_type: str
     digest: str
     size: int
     diff_id: str
-    read: Callable[[int], AsyncIterator[bytes]]
+    read: Callable[[int], AsyncGenerator[bytes, None]]
 
 
 @dataclass(frozen=True, slots=True)

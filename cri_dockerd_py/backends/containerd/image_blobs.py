@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager
 
 from cri_dockerd_py._generated.containerd_v1.content_pb2 import Info, ReadContentRequest
@@ -53,7 +53,7 @@ class ContainerdImageSource(ImageSource):
     def _blob(self, media_type: str, digest: str, size: int, diff_id: str) -> LayerBlob:
         return LayerBlob(media_type, digest, size, diff_id, lambda offset: self._read(digest, offset))
 
-    async def _read(self, digest: str, offset: int) -> AsyncIterator[bytes]:
+    async def _read(self, digest: str, offset: int) -> AsyncGenerator[bytes, None]:
         request = ReadContentRequest(digest=digest, offset=offset)
         answers = self._client.stream(self._client.content.Read, request, for_ever=True)
         async with contextlib.aclosing(answers):

@@ -7,6 +7,7 @@ stored; the digests that registries know of the image stay on as names, which st
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -126,9 +127,10 @@ class ContainerdImageSink(ImageSink):
         try:
             note(writer.offset)
             if writer.offset < layer.size:
-                async for chunk in layer.read(writer.offset):
-                    await writer.write(chunk)
-                    note(len(chunk))
+                async with contextlib.aclosing(layer.read(writer.offset)) as chunks:
+                    async for chunk in chunks:
+                        await writer.write(chunk)
+                        note(len(chunk))
             await writer.commit()
         except BaseException:
             await writer.abandon(keep=True)

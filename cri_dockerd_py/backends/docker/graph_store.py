@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from cri_dockerd_py.backends.image_transfer import ImageBlobs, ImageSource, Laye
 from cri_dockerd_py.errors import NotFound, Unavailable, Unimplemented
 from cri_dockerd_py.model.image import ImageRecord
 from cri_dockerd_py.model.layers import chain_ids
+from cri_dockerd_py.network.settle import settle_call
 
 LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar"
 _DRIVER = "overlay2"
@@ -123,21 +124,22 @@ def _blob(layer: _GraphLayer) -> LayerBlob:
     return LayerBlob(LAYER_TYPE, layer.diff_id, layer.size, layer.diff_id, lambda offset: _chunks(layer.tar, offset))
 
 
-async def _chunks(tar: TarSplit, offset: int) -> AsyncIterator[bytes]:
-    """Yield a layer's tar; each chunk is made in a thread while the one before it is on its way."""
+async def _chunks(tar: TarSplit, offset: int) -> AsyncGenerator[bytes, None]:
+    """Yield a layer's tar, each chunk made in a thread; whoever leaves waits for the one that is being made."""
     chunks = tar.read(offset)
+    making: asyncio.Future[bytes | None] | None = None
     try:
-        while (chunk := await asyncio.to_thread(_next, chunks)) is not None:
+        while True:
+            making = asyncio.ensure_future(asyncio.to_thread(next, chunks, None))
+            chunk = await asyncio.shield(making)
+            if chunk is None:
+                return
             yield chunk
     finally:
-        await asyncio.shield(asyncio.to_thread(_close, chunks))
+        await settle_call(_close(chunks, making), "end of reading a layer")
 
 
-def _next(chunks: Iterator[bytes]) -> bytes | None:
-    return next(chunks, None)
-
-
-def _close(chunks: Iterator[bytes]) -> None:
-    closing = getattr(chunks, "close", None)
-    if closing is not None:
-        closing()
+async def _close(chunks: Generator[bytes, None, None], making: asyncio.Future[bytes | None] | None) -> None:
+    if making is not None:
+        await asyncio.wait((making,))
+    await asyncio.to_thread(chunks.close)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import AsyncIterator
@@ -97,9 +98,10 @@ async def _archive(image: ImageRecord, blobs: ImageBlobs, note: Note) -> AsyncIt
 
 async def _exactly(layer: LayerBlob) -> AsyncIterator[bytes]:
     left = layer.size
-    async for chunk in layer.read(0):
-        left -= len(chunk)
-        yield chunk
+    async with contextlib.aclosing(layer.read(0)) as chunks:
+        async for chunk in chunks:
+            left -= len(chunk)
+            yield chunk
     if left:
         raise Unknown(f"layer {layer.digest} has {-left} bytes more than it should have")
 

@@ -10,7 +10,7 @@ import base64
 import gzip
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class TarSplit:
         """Return the length of the tar, without reading any file of it."""
         return sum(_length(piece) for piece in self._pieces())
 
-    def read(self, offset: int = 0) -> Iterator[bytes]:
+    def read(self, offset: int = 0) -> Generator[bytes, None, None]:
         """Yield the tar from an offset on, in chunks of about a MiB."""
         gathered = bytearray()
         files = _Files(self._directory)
