@@ -124,11 +124,18 @@ def test_kill_at_any_step_leaves_nothing_and_the_repeat_succeeds(
             Pod(cri, pod.id, life.pod_config).remove()
         assert not cri.pods()
         assert not cri.containers()
-        eventually(
-            lambda: traces(server),
-            lambda found: not any(found.values()),
-            "a clean host",
-        )
+        eventually(lambda: traces(server), lambda found: not _beside_bundles(found), "a clean host")
+        if traces(server).get("bundles"):
+            own_engine.restart()
+            eventually(lambda: traces(server), lambda found: not any(found.values()), "a clean host")
+
+
+def _beside_bundles(found: dict[str, list[str]]) -> list[str]:
+    """Return the kinds of traces beside bundles: containerd 1.7 keeps one whose deletion was cut off until it starts.
+
+    No client can remove it; what was mounted or ran in it is another kind of trace.
+    """
+    return [kind for kind, items in found.items() if items and kind != "bundles"]
 
 
 def _sees_all_traces(server: CriServer, life: Life) -> None:

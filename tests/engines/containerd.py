@@ -192,6 +192,11 @@ class ContainerdNode(RealEngine):
                 for path in self.directory.glob("c-*/io.containerd.grpc.v1.cri/*/*")
                 if path.parent.name != "bin"
             ),
+            "mounts of bundles": [
+                line.split()[4]
+                for line in Path("/proc/self/mountinfo").read_text().splitlines()
+                if f" {self.directory}/c-state/" in line and f".task/{self.namespace}/" in line
+            ],
             "bundles": sorted(path.name for path in self.directory.glob(f"c-state/*.task/{self.namespace}/*")),
         }
 
