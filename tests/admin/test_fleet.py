@@ -60,6 +60,7 @@ def test_without_a_target_it_reports_and_is_ready(
     start_agent("")
     assert api.annotations[ANNOTATION] == "idle: no target is set; new pods go to docker"
     wait_until((directory / "ready").exists, "readiness")
+    wait_until(lambda: bool(api.events), "the event", 20)
     assert [event["reason"] for event in api.events] == ["MigrationIdle"]
     assert "no migration" in run("migrate", "status").stdout
 
@@ -91,6 +92,7 @@ def test_it_leaves_a_node_alone_that_somebody_brought_back(
     start_agent("containerd")
     assert api.annotations[ANNOTATION].startswith("rolled-back: ")
     assert not (directory / "ready").exists()
+    wait_until(lambda: bool(api.events), "the event", 20)
     assert api.events[-1]["type"] == "Warning"
 
 
