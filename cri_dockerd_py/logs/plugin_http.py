@@ -69,7 +69,13 @@ def _constant(body: object) -> Handler:
 def _command(step: Callable[[Info], Awaitable[None]]) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         try:
-            await step(json.loads(await request.read()))
+            body = json.loads(await request.read())
+        except ValueError:
+            # Docker repeats a call that broke off, as when this service is killed, with nothing in it.
+            logger.warning("Docker sent %s without a readable body; what it wanted has to be tried again", request.path)
+            return _reply({"Err": "log driver: the request has no readable body; try again"})
+        try:
+            await step(body)
         except CriError as error:
             return _reply({"Err": str(error)})
         except (OSError, KeyError, TypeError, ValueError) as error:

@@ -177,6 +177,16 @@ START, END = "2026-01-02T03:04:06Z", "2026-01-02T03:04:07Z"
             {"Running": False, "Status": "created", "StartedAt": ZERO, "ExitCode": 127},
             (ContainerState.EXITED, 127, "ContainerCannotRun", ZERO, "2026-01-02T03:04:05.123456789Z", 0),
         ),
+        (
+            {
+                "Running": False,
+                "Status": "created",
+                "StartedAt": ZERO,
+                "ExitCode": 128,
+                "Error": "failed to initialize logging driver: error creating logger: connection refused",
+            },
+            (ContainerState.CREATED, 0, "", ZERO, ZERO, 0),
+        ),
     ],
 )
 def test_container_states(state: dict[str, Any], expected: tuple[ContainerState, int, str, str, str, int]) -> None:

@@ -116,6 +116,14 @@ async def test_a_bad_log_path_is_refused_by_name(node: Node, path: str) -> None:
     assert not node.driver.is_logging("c1")
 
 
+async def test_a_call_that_docker_repeats_without_its_body_is_refused(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = await node.engine.call("LogDriver.StartLogging", None)
+    assert "try again" in answer["Err"]
+    assert [(record.levelname, record.exc_info) for record in caplog.records] == [("WARNING", None)]
+
+
 async def test_rubbish_requests_are_answered(node: Node) -> None:
     for body in ({}, {"File": "/nonexistent", "Info": info("c1", None)}, {"File": 1, "Info": {"ContainerID": "../x"}}):
         assert (await node.engine.call("LogDriver.StartLogging", body))["Err"]

@@ -38,6 +38,8 @@ FindImage = Callable[[str], ImageRecord | None]
 
 _PROPAGATION = {"rshared": Propagation.BIDIRECTIONAL, "rslave": Propagation.HOST_TO_CONTAINER}
 _START_FAILED = "ContainerCannotRun"
+#: What Docker says when the log driver, which is this service, did not answer: nothing of the container has run.
+_LOG_DRIVER_AWAY = "failed to initialize logging driver"
 
 
 def container_record(
@@ -99,7 +101,8 @@ def _state_fields(document: Document, oom_killed: bool) -> dict[str, Any]:
             "reason": exit_reason(exit_code, oom_killed=oom_killed),
             "message": message,
         }
-    if exit_code or state.get("Status") in ("dead", "removing"):
+    was_refused = state.get("Status") == "created" and message.startswith(_LOG_DRIVER_AWAY)
+    if (exit_code and not was_refused) or state.get("Status") in ("dead", "removing"):
         return {
             "state": ContainerState.EXITED,
             "finished_at_ns": time_ns(document.get("Created")),
