@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,7 +20,7 @@ from tests.behaviour.conftest import OWN_SERVICE, service_client
 from tests.behaviour.traces import traces
 from tests.cni import free_host_port
 from tests.cri_server import CriServer
-from tests.engines import RealEngine
+from tests.engines import ContainerdNode, RealEngine
 
 pytestmark = OWN_SERVICE
 ROUNDS = 32
@@ -189,6 +193,42 @@ def _views(pod: Pod, containers: Sequence[Container]) -> list[Any]:
         *(container.status() for container in containers),
         *(container.listed() for container in containers),
     ]
+
+
+@pytest.mark.behaviour("GEN-12", "STT-01")
+def test_start_waits_for_the_end_of_one_that_was_cut_off(
+    own_containerd_node: ContainerdNode, start_server: StartServer, tmp_path: Path
+) -> None:
+    with service_client(start_server(own_containerd_node)) as cri:
+        pod = cri.run_pod()
+        container = pod.create()
+        left = _half_started(own_containerd_node, container.id, tmp_path)
+        removal = threading.Timer(0.7, subprocess.run, ([*left, "delete", "--force", container.id],), {"check": True})
+        removal.start()
+        container.start()
+        removal.join()
+        assert container.status().state == pb.CONTAINER_RUNNING
+        assert container.exec("echo", "alive").stdout == b"alive\n"
+        pod.remove()
+
+
+def _half_started(node: ContainerdNode, container_id: str, bundle: Path) -> list[str]:
+    """Leave in the runtime what is there of a start that was cut off; return the command for its end."""
+    runc = [
+        str(shutil.which("runc", path=node.binaries.search_path)),
+        "--root",
+        f"/run/containerd/runc/{node.namespace}",
+    ]
+    subprocess.run([*runc, "spec"], cwd=bundle, check=True)
+    spec = json.loads((bundle / "config.json").read_text())
+    spec["process"] |= {"terminal": False, "args": ["/busybox", "sleep", "60"]}
+    spec["linux"]["resources"] = {}
+    (bundle / "config.json").write_text(json.dumps(spec))
+    (bundle / "rootfs").mkdir()
+    shutil.copy("/bin/busybox", bundle / "rootfs" / "busybox")
+    command = [*runc, "create", "--bundle", str(bundle), container_id]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return runc
 
 
 @pytest.mark.behaviour("NET-13", "GEN-12")

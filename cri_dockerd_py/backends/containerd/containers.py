@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import shutil
 import signal
@@ -31,7 +32,7 @@ from cri_dockerd_py.backends.containerd.start_errors import start_errors
 from cri_dockerd_py.backends.containerd.status_file import ContainerStatus
 from cri_dockerd_py.backends.containerd.statuses import Statuses
 from cri_dockerd_py.backends.containerd.tasks import RUNS, Tasks, time_ns
-from cri_dockerd_py.errors import CriError, NotFound, Unavailable
+from cri_dockerd_py.errors import CriError, NotFound, Unavailable, Unknown
 from cri_dockerd_py.logs.outputs import ContainerOutputs
 from cri_dockerd_py.model.container import ContainerRecord, ContainerSpec
 from cri_dockerd_py.model.image import ImageRecord
@@ -42,6 +43,9 @@ from cri_dockerd_py.model.signals import parse_signal
 _KILL_WITHIN_S = 10.0
 _START_FAILED_EXIT_CODE = 128
 _START_FAILED = "StartError"
+#: How runc, older releases of it, and crun refuse an id that they know.
+_LEFT_OF_A_START = re.compile(r"container with (given ID|id) (already )?exists|container `\w+` already exists")
+_LEFT_PAUSES_S = (0.1, 0.4, 1.0, 2.0)
 
 
 class ContainerdContainers(ContainerRuntime):
@@ -143,6 +147,18 @@ class ContainerdContainers(ContainerRuntime):
             raise
 
     async def _start(self, held: Held, shim_is_shared: Callable[[], Awaitable[None]]) -> StartedProcess:
+        """Start it; while a start that was cut off is still being taken back by its shim, try again."""
+        for pause_s in _LEFT_PAUSES_S:
+            try:
+                return await self._start_once(held, shim_is_shared)
+            except Unknown as error:
+                if not _LEFT_OF_A_START.search(str(error)):
+                    raise
+                refusal = error
+            await asyncio.sleep(pause_s)
+        raise Unavailable(f"an earlier start of container {held.id} is still being taken back: {refusal}") from refusal
+
+    async def _start_once(self, held: Held, shim_is_shared: Callable[[], Awaitable[None]]) -> StartedProcess:
         rootfs = self._rootfs.pop(held.id, None)
         if rootfs is None:
             rootfs = await self._snapshots_of(held.snapshotter).mounts(held.snapshot_key)
