@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -47,6 +48,7 @@ class MetricsWiring:
     def join(self, core: Core, log_counters: Iterable[Counters]) -> None:
         """Let a scrape read inventory sizes, health and log figures."""
         self._metrics.objects.read_with(lambda: _objects(core))
+        self._metrics.loop_tasks.set_function(lambda: float(len(asyncio.all_tasks())))
         for side in core.engines:
             self._metrics.engine_ready.labels(side.name).set_function(partial(_readiness, side))
         counters = tuple(log_counters)

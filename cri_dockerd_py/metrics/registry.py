@@ -68,6 +68,8 @@ class ServiceMetrics:
             GaugeMetricFamily, "migration_image_bytes", "Bytes of images that a migration copies.", ("what",)
         )
         self.loop_lag = self._histogram("loop_lag_seconds", "How late the event loop runs what is due.", ())
+        #: What the loop has under way; it comes back to what it was when calls have ended.
+        self.loop_tasks = self._gauge("loop_tasks", "Tasks of the event loop.", ())
 
     def page(self) -> bytes:
         """Return all metrics in Prometheus's text format."""

@@ -39,6 +39,7 @@ def test_everything_is_on_the_page(metrics: ServiceMetrics) -> None:
     metrics.streaming_started.labels("exec").inc()
     metrics.streaming_bytes.labels("exec", "out").inc(5)
     metrics.loop_lag.observe(0.001)
+    metrics.loop_tasks.set_function(lambda: 12.0)
     metrics.objects.read_with(lambda: {("docker", "container", "RUNNING"): 3})
     metrics.logs.read_with(lambda: {("lines",): 7})
     value = metrics.registry.get_sample_value
@@ -52,6 +53,7 @@ def test_everything_is_on_the_page(metrics: ServiceMetrics) -> None:
     assert value(f"{PREFIX}_resync_drift_total", {"engine": "docker", "kind": "container"}) == 2
     assert value(f"{PREFIX}_objects", {"engine": "docker", "kind": "container", "state": "RUNNING"}) == 3
     assert value(f"{PREFIX}_logs_total", {"kind": "lines"}) == 7
+    assert value(f"{PREFIX}_loop_tasks") == 12
     assert (value("process_resident_memory_bytes") or 0) > 1_000_000
 
 
