@@ -4,6 +4,7 @@ ENGINES ?= docker-20.10
 SERVE_FLAGS ?=
 PYTEST_FLAGS ?=
 BENCH_FLAGS ?=
+SOAK_FLAGS ?=
 TEST_PROCESSES ?= 2
 export TEST_PROCESSES
 SOURCES = cri_dockerd_py proto packaging tests
@@ -74,6 +75,11 @@ test-one: venv-dev ## chosen tests: make test-one ENGINES=containerd-2.1 PYTEST_
 .PHONY: bench
 bench: venv-dev ## ratios to containerd's own CRI plugin in the same minutes (ENGINES=containerd-2.1, BENCH_FLAGS="--only log")
 	.venv/bin/python -m tests.bench --engine $(ENGINES) $(BENCH_FLAGS)
+
+.PHONY: soak
+soak: venv-dev ## churn pods on both engines under faults for 15 minutes, and look for leaks (SOAK_FLAGS="--minutes 5 --seed 7")
+	.venv/bin/python packaging/bootstrap.py install-test-engines
+	.venv/bin/python -m tests.soak $(SOAK_FLAGS)
 
 .PHONY: lint
 lint: venv-dev ## ruff, mypy --strict, the import contracts

@@ -16,6 +16,21 @@ from tests.processes import erase, private_directory
 PLUGIN_DIRECTORIES = [path for path in ("/opt/cni/bin", "/usr/lib/cni") if Path(path).is_dir()]
 #: None that the kernel hands out by itself: there, what a killed test run leaves would swallow others' connections.
 _HOST_PORTS = range(10_000, 32_000)
+# Passes the result on; fails as long as a file named after the command exists, hangs as long as there is one "HANG".
+_BREAKABLE = """#!/bin/sh
+request=$(cat)
+while [ -e "{folder}/HANG" ]; do sleep 0.1; done
+if [ -e "{folder}/$CNI_COMMAND" ]; then
+    echo '{{"cniVersion":"1.0.0","code":99,"msg":"broken on purpose"}}'
+    exit 1
+fi
+if [ "$CNI_COMMAND" = VERSION ]; then
+    echo '{{"cniVersion":"1.0.0","supportedVersions":["0.3.1","0.4.0","1.0.0"]}}'
+fi
+[ "$CNI_COMMAND" = ADD ] || exit 0
+printf '%s' "$request" |
+    /usr/bin/env python3 -c 'import json, sys; print(json.dumps(json.load(sys.stdin)["prevResult"]))'
+"""
 
 
 def free_host_port() -> int:
@@ -72,6 +87,16 @@ class CniNetwork:
         draft.write_text(json.dumps(conflist))
         draft.rename(path)
         return path
+
+    def add_breakable_plugin(self) -> Path:
+        """Chain a plugin that fails or hangs by files; return the folder that has it and takes ADD, DEL and HANG."""
+        folder = self.directory / "breaks"
+        folder.mkdir()
+        plugin = folder / "breakable"
+        plugin.write_text(_BREAKABLE.format(folder=folder))
+        plugin.chmod(0o755)
+        self.write_conflist("10-test.conflist", self.conflist(plugins=[{"type": "breakable"}]))
+        return folder
 
     def leases(self) -> list[str]:
         """Return the addresses that the network's IPAM holds as used."""

@@ -19,31 +19,10 @@ from tests.engines import RealEngine
 
 pytestmark = OWN_SERVICE
 
-# A chained plugin that passes the result on, and fails as long as a file named after the command exists.
-PLUGIN = """#!/bin/sh
-request=$(cat)
-if [ -e "{folder}/$CNI_COMMAND" ]; then
-    echo '{{"cniVersion":"1.0.0","code":99,"msg":"broken on purpose"}}'
-    exit 1
-fi
-if [ "$CNI_COMMAND" = VERSION ]; then
-    echo '{{"cniVersion":"1.0.0","supportedVersions":["0.3.1","0.4.0","1.0.0"]}}'
-fi
-[ "$CNI_COMMAND" = ADD ] || exit 0
-printf '%s' "$request" | {python} -c 'import json,sys; print(json.dumps(json.load(sys.stdin)["prevResult"]))'
-"""
-
-
 @pytest.fixture
 def breaks(own_network: CniNetwork) -> Path:
     """A folder where a file ADD or DEL makes that command of the network's last plugin fail."""
-    folder = own_network.directory / "breaks"
-    folder.mkdir()
-    plugin = folder / "breakable"
-    plugin.write_text(PLUGIN.format(folder=folder, python="/usr/bin/env python3"))
-    plugin.chmod(0o755)
-    own_network.write_conflist("10-test.conflist", own_network.conflist(plugins=[{"type": "breakable"}]))
-    return folder
+    return own_network.add_breakable_plugin()
 
 
 @pytest.fixture
