@@ -25,7 +25,7 @@ class Source:
         self.decoder = decoder
         self.spool = spool
         self.index = index
-        self.capacity_bytes = _widen(fd)
+        self.capacity_bytes = widen(fd)
 
     def fullness(self) -> float:
         """How much of the pipe is in use (its pages are rarely filled to the last byte)."""
@@ -37,6 +37,16 @@ class Source:
         os.close(self.fd)
         if self.spool is not None:
             self.spool.close()
+
+
+def widen(fd: int) -> int:
+    """Make the pipe as large as the kernel allows; answer its capacity."""
+    for size in _PIPE_BYTES:
+        try:
+            return fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
+        except OSError:
+            continue
+    return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
 
 
 def open_fifo(path: str) -> int:
@@ -57,13 +67,3 @@ def is_open(source: Source) -> bool:
         return os.path.samestat(os.stat(source.fifo_path), os.fstat(source.fd))
     except OSError:
         return True
-
-
-def _widen(fd: int) -> int:
-    """Make the pipe as large as the kernel allows; answer its capacity."""
-    for size in _PIPE_BYTES:
-        try:
-            return fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
-        except OSError:
-            continue
-    return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import platform
+import statistics
 from collections.abc import Callable, Iterator
 
 from cri_dockerd_py.pause.image import pause_image
@@ -15,7 +17,7 @@ from tests import images
 from tests.backends.containerd.layered import Pusher, layered, random_tars
 from tests.behaviour.client import Cri
 from tests.behaviour.registries import push
-from tests.bench import measures
+from tests.bench import measures, streams
 from tests.bench.side import Side
 from tests.cni import CniNetwork
 from tests.conftest import start_engine
@@ -26,7 +28,7 @@ from tests.processes import erase, erase_abandoned, private_directory
 
 YARDSTICK = "containerd-2.1"
 LAYERS, LAYER_BYTES = 10, 20_000_000
-PULLS = 3
+TURNS = 3
 
 
 @contextlib.contextmanager
@@ -70,15 +72,13 @@ def _with_images(cri: Cri) -> Cri:
 
 def pulls(registry: RegistryServer) -> Callable[[Side], measures.Figures]:
     """Return the measure of pulling an image of many layers, a new one each time."""
+    numbers = itertools.count()
 
     def measure(side: Side) -> measures.Figures:
-        taken = []
-        for number in range(PULLS):
-            image = layered(random_tars(LAYERS, LAYER_BYTES), ("",))
-            reference = Pusher(registry.address, f"bench/{side.name.lower().replace(' ', '-')}", "").image(
-                image, str(number)
-            )
-            taken += measures.timed(lambda reference=reference: side.cri("PullImage", image={"image": reference}), 1)
+        image = layered(random_tars(LAYERS, LAYER_BYTES), ("",))
+        repository = f"bench/{side.name.lower().replace(' ', '-')}"
+        reference = Pusher(registry.address, repository, "").image(image, str(next(numbers)))
+        taken = measures.timed(lambda: side.cri("PullImage", image={"image": reference}), 1)
         return {"pull of 10 × 20 MB, ms": measures.median_ms(taken)}
 
     return measure
@@ -104,14 +104,24 @@ def main() -> None:
             "parallel": measures.pods_in_parallel,
             "reads": measures.reads_of_many,
             "log": measures.log_throughput,
+            "sessions": streams.session_throughput,
             "pull": pulls(registry),
         }
         for name, measure in measured.items():
             if arguments.only in name:
-                mine, yardstick = measure(ours), measure(theirs)
+                mine, yardstick = in_turns(measure, ours, theirs)
                 for figure, value in mine.items():
                     ratio = value / yardstick[figure] if yardstick[figure] else float("nan")
                     print(f"{figure:<28}{value:>16.2f}{yardstick[figure]:>16.2f}{ratio:>9.2f}", flush=True)
+
+
+def in_turns(measure: Callable[[Side], measures.Figures], *sides: Side) -> list[measures.Figures]:
+    """Measure each side several times, one after another, so that a busy minute meets all; return the medians."""
+    taken: list[list[measures.Figures]] = [[] for _ in sides]
+    for _ in range(TURNS):
+        for side, figures in zip(sides, taken, strict=True):
+            figures.append(measure(side))
+    return [{name: statistics.median(each[name] for each in figures) for name in figures[0]} for figures in taken]
 
 
 if __name__ == "__main__":

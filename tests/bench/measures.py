@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from tests.behaviour.client import Container, Pod
 from tests.bench.side import Side
 
-LIVES = 12
+LIVES = 6
 AT_ONCE, AT_ONCE_TOTAL = 8, 32
 MANY_PODS = 50
-LOOKS = 15
-EXECS = 25
+LOOKS = 7
+EXECS = 12
 LOG_BYTES = 100_000_000
 LOG_LINE = "x" * 99
 Figures = dict[str, float]

@@ -414,9 +414,14 @@ class SpdyClient:
         await self.write(frames.encode_go_away(0, 0))
         await self.close()
 
-    async def close(self) -> None:
+    async def let_go(self) -> int:
+        """Read no more, and return how many bytes of data have been read."""
         self._reading.cancel()
         await asyncio.wait([self._reading])
+        return self.received_bytes
+
+    async def close(self) -> None:
+        await self.let_go()
         await self.wire.close()
         if not self._reading.cancelled():
             self._reading.result()

@@ -7,7 +7,9 @@ import os
 import select
 from collections.abc import Mapping
 
-_CHUNK_BYTES = 64 << 10
+from cri_dockerd_py.logs.source import widen
+
+_CHUNK_BYTES = 256 << 10
 
 
 class FifoReaders:
@@ -20,7 +22,8 @@ class FifoReaders:
         self._fds: dict[int, int] = {}
         try:
             for stream, path in paths.items():
-                self._fds[stream] = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                self._fds[stream] = fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                widen(fd)
         except BaseException:
             self.close()
             raise
