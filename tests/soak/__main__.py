@@ -29,6 +29,7 @@ from tests.soak.faults import Faults
 from tests.soak.findings import Book
 from tests.soak.life import Life
 from tests.soak.node import SoakNode
+from tests.soak.windows import Windows
 
 ROUND_S = 45.0
 PROGRESS_S = 15.0
@@ -41,9 +42,11 @@ _IMAGES, _LAYERS, _LAYER_BYTES = 6, 2, 400_000
 class Soak:
     """A run on a node."""
 
-    def __init__(self, node: SoakNode, faults: Faults, book: Book, seed: int, workers: int, images: list[str]) -> None:
+    def __init__(
+        self, node: SoakNode, windows: Windows, book: Book, seed: int, workers: int, images: list[str]
+    ) -> None:
         self._node = node
-        self._faults = faults
+        self._windows = windows
         self._book = book
         self._seed = seed
         self._workers = workers
@@ -75,7 +78,7 @@ class Soak:
                 self.pods += 1
             chance = random.Random(f"{self._seed} {number}")
             engine = chance.choice(list(self._node.engines))
-            driver = Driver(self._cri, self._node.small_logs, self._faults, self._book, engine)
+            driver = Driver(self._cri, self._node.small_logs, self._windows, self._book, engine)
             life = Life(driver, self._book, chance, self._node.new_uid(engine), self._images, self.ids)
             try:
                 life.run()
@@ -104,12 +107,13 @@ class Soak:
 def soak(node: SoakNode, result: report.Result, book: Book, images: list[str], seconds: float, workers: int) -> None:
     """Run; what is wrong is in the book."""
     with contextlib.ExitStack() as stack:
-        faults = stack.enter_context(Faults(node, book, random.Random(f"{result.seed} faults")))
-        run = Soak(node, faults, book, result.seed, workers, images)
+        windows = Windows()
+        faults = stack.enter_context(Faults(node, windows, book, random.Random(f"{result.seed} faults")))
+        run = Soak(node, windows, book, result.seed, workers, images)
         stack.callback(run.close)
-        events = stack.enter_context(EventWatch(node, faults, book))
+        events = stack.enter_context(EventWatch(node, windows, book))
         baseline = run.warm_up()
-        began_s, log_offset = time.monotonic(), 0
+        began_s = time.monotonic()
         stack.enter_context(_progress(run, faults, book, began_s))
         measured_pid, pods_before = 0, 0
         while (elapsed_s := time.monotonic() - began_s) < seconds:
@@ -135,7 +139,7 @@ def soak(node: SoakNode, result: report.Result, book: Book, images: list[str], s
         result.longest_recovery_s = faults.longest_recovery_s
         for text in result.too_much():
             book.find(f"the service has grown: {text}")
-        for text in report.service_faults(node.server.daemon.log, log_offset):
+        for text in report.service_faults(node.server.daemon.log):
             book.find(f"in the service's log: {text}")
 
 

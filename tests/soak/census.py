@@ -17,6 +17,8 @@ SETTLE_WITHIN_S = 90.0
 _PAUSE_S = 1.0
 _CGROUPS = Path("/sys/fs/cgroup")
 _RUNTIME_STATES = Path("/run/containerd/runc")
+#: Sockets of each of its lives, and marks of namespaces that it sweeps only once a minute, and not over a restart.
+_DOCKERS_OWN = frozenset({"libnetwork", "netns"})
 _NOT_OF_PODS = {"pins", "choices", "migrations", "moves"}
 #: figure of the process → by how much it may grow over a run: pools of threads fill up, the interpreter keeps memory.
 ALLOWED_GROWTH = {"MiB of memory": 24.0, "descriptors": 6.0, "threads": 12.0, "loop tasks": 4.0, "children": 0.0}
@@ -71,7 +73,7 @@ def things(node: SoakNode, ids: Iterable[str]) -> Things:
         path
         for engine in node.engines.values()
         for name in ("exec", "c-state")
-        for path in _files(engine.directory / name)
+        for path in _files(engine.directory / name, _DOCKERS_OWN)
     ]
     return {kind: frozenset(items) for kind, items in found.items()}
 
@@ -166,8 +168,10 @@ def _processes() -> Iterable[tuple[int, list[str]]]:
                 yield int(process.name), (process / "stat").read_text().rpartition(")")[2].split()[:2]
 
 
-def _files(folder: Path) -> Iterable[str]:
-    """Yield all paths below a directory, without those of mounted file systems."""
+def _files(folder: Path, without: frozenset[str] = frozenset()) -> Iterable[str]:
+    """Yield all paths below a directory, without those of mounted file systems and of directories of these names."""
     for directory, names, files in os.walk(folder):
-        names[:] = [name for name in names if not os.path.ismount(os.path.join(directory, name))]
+        names[:] = [
+            name for name in names if name not in without and not os.path.ismount(os.path.join(directory, name))
+        ]
         yield from (os.path.join(directory, name) for name in (*names, *files))

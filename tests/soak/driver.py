@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 
 from tests.behaviour.client import Cri
-from tests.soak.faults import Faults
 from tests.soak.findings import Abandoned, Book
+from tests.soak.windows import Windows
 
 _PAUSE_S = 0.5
 _GIVE_UP_S = 150.0
@@ -23,11 +23,11 @@ Result = TypeVar("Result")
 class Driver:
     """Makes calls about objects on one engine; `engine` is empty for calls about no object."""
 
-    def __init__(self, cri: Cri, small_logs: Path, faults: Faults, book: Book, engine: str = "") -> None:
+    def __init__(self, cri: Cri, small_logs: Path, windows: Windows, book: Book, engine: str = "") -> None:
         self.cri = cri
         self.small_logs = small_logs
         self.engine = engine
-        self._faults = faults
+        self._windows = windows
         self._book = book
 
     def once(self, method: str, *, may_refuse: Callable[[], bool] = lambda: False, **fields: Any) -> Any:
@@ -60,11 +60,11 @@ class Driver:
 
     def disturbed(self, began_s: float) -> bool:
         """Whether this engine or the service was away since then, so that a session may have broken off."""
-        return any(window.touches(self.engine) for window in self._faults.windows(began_s))
+        return any(window.touches(self.engine) for window in self._windows.during(began_s))
 
-    def suffered(self, kind: str, began_s: float) -> bool:
-        """Whether there was a fault of this kind since then."""
-        return any(window.kind == kind for window in self._faults.windows(began_s))
+    def suffered(self, kinds: Sequence[str], began_s: float) -> bool:
+        """Whether there was a fault of one of these kinds since then."""
+        return any(window.kind in kinds for window in self._windows.during(began_s))
 
     def count(self, what: str, number: int = 1) -> None:
         """Add to a count."""
@@ -72,7 +72,7 @@ class Driver:
 
     def find(self, text: str) -> None:
         """Note something that is wrong, with the faults of the last time."""
-        recent = [window.kind for window in self._faults.windows(time.monotonic() - 20.0)]
+        recent = [window.kind for window in self._windows.during(time.monotonic() - 20.0)]
         self._book.find(f"{self.engine}: {text} (recent faults: {', '.join(recent) or 'none'})")
 
     def fail(self, text: str) -> None:
@@ -83,7 +83,7 @@ class Driver:
     def _judge(self, method: str, error: grpc.RpcError, began_s: float) -> None:
         code = error.code().name
         self._book.called(method, code)
-        fault = self._faults.excuse(error, began_s, self.engine)
+        fault = self._windows.excuse(error, began_s, self.engine)
         if not fault:
             self.fail(f"{method}: {code}: {error.details()}")
         self._book.excuse(code, fault)

@@ -9,9 +9,9 @@ from collections import defaultdict
 import grpc
 
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
-from tests.soak.faults import Faults
 from tests.soak.findings import Book
 from tests.soak.node import SoakNode
+from tests.soak.windows import Windows
 
 _AGAIN_S = 0.3
 
@@ -19,9 +19,9 @@ _AGAIN_S = 0.3
 class EventWatch:
     """Follows GetContainerEvents; `seen` are the kinds of events by container."""
 
-    def __init__(self, node: SoakNode, faults: Faults, book: Book) -> None:
+    def __init__(self, node: SoakNode, windows: Windows, book: Book) -> None:
         self._node = node
-        self._faults = faults
+        self._windows = windows
         self._book = book
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
@@ -39,7 +39,7 @@ class EventWatch:
 
     def missing(self, container_ids: set[str], began_s: float) -> list[str]:
         """Return those of which not every event came, unless the service was away meanwhile."""
-        if any(window.is_of_service for window in self._faults.windows(began_s)):
+        if any(window.is_of_service for window in self._windows.during(began_s)):
             return []
         wanted = {pb.CONTAINER_CREATED_EVENT, pb.CONTAINER_STOPPED_EVENT, pb.CONTAINER_DELETED_EVENT}
         return sorted(one for one in container_ids if not wanted <= self.seen[one])
@@ -59,7 +59,7 @@ class EventWatch:
                 if self._stop.is_set():
                     return
                 if isinstance(error, ValueError) or not any(
-                    window.is_of_service for window in self._faults.windows(began_s)
+                    window.is_of_service for window in self._windows.during(began_s)
                 ):
                     self._book.find(f"the event stream ended: {error}")
             self._stop.wait(_AGAIN_S)

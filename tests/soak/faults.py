@@ -1,67 +1,31 @@
-"""Faults at random moments, one after the other, and which failures of calls each of them excuses."""
+"""Faults at random moments, one after the other."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 import random
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-
-import grpc
+from functools import partial
 
 from tests.soak.findings import Book
 from tests.soak.node import SoakNode
+from tests.soak.windows import ALL_KILLED, DISK_FULL, Window, Windows
 
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 9.0
 _RECOVERY_WITHIN_S = 45.0
-#: How long after its end a fault still excuses failures: clients wait between two attempts to connect.
-_AFTERMATH_S = 4.0
-_TRANSIENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
-
-
-@dataclass(slots=True)
-class Window:
-    """A fault's time, as `time.monotonic()`; `engine` is the one that is away, empty when none is."""
-
-    kind: str
-    engine: str
-    began_s: float
-    ended_s: float = math.inf
-
-    @property
-    def is_of_service(self) -> bool:
-        """Whether the service itself was away."""
-        return self.kind.startswith("service")
-
-    def overlaps(self, began_s: float, ended_s: float) -> bool:
-        """Whether anything between these moments may have suffered from it."""
-        return self.began_s <= ended_s and began_s <= self.ended_s + _AFTERMATH_S
-
-    def touches(self, engine: str) -> bool:
-        """Whether what is on an engine, or on any when it is empty, loses its engine or the service by it."""
-        return self.is_of_service or (bool(self.engine) and engine in ("", self.engine))
-
-    def excuses(self, code: grpc.StatusCode, details: str, engine: str) -> bool:
-        """Whether a call about an object on an engine may end so."""
-        if self.kind.startswith("CNI"):
-            return "on purpose" in details or "breakable" in details
-        if self.kind == "log disk full":
-            return code is grpc.StatusCode.RESOURCE_EXHAUSTED or "No space left" in details
-        return self.touches(engine) and code in _TRANSIENT
 
 
 class Faults:
-    """Breaks things in a thread of its own; `quiet()` waits until all is whole and keeps it so."""
+    """Breaks things in a thread of its own, while it is `allowed()` to."""
 
-    def __init__(self, node: SoakNode, book: Book, chance: random.Random) -> None:
+    def __init__(self, node: SoakNode, windows: Windows, book: Book, chance: random.Random) -> None:
         self._node = node
         self._book = book
         self._chance = chance
-        self._windows: list[Window] = []
+        self._windows = windows
         self._quiet = threading.Lock()
         self._stop = threading.Event()
         self._bag: list[Callable[[], None]] = []
@@ -91,17 +55,6 @@ class Faults:
         finally:
             self._quiet.acquire()
 
-    def windows(self, began_s: float, ended_s: float | None = None) -> list[Window]:
-        """Return the faults that may have disturbed what was going on between these moments."""
-        until = time.monotonic() if ended_s is None else ended_s
-        return [window for window in list(self._windows) if window.overlaps(began_s, until)]
-
-    def excuse(self, error: grpc.RpcError, began_s: float, engine: str) -> str:
-        """Return the kind of fault that excuses a call's failure, empty when none does."""
-        code, details = error.code(), error.details() or ""
-        found = (window.kind for window in self.windows(began_s) if window.excuses(code, details, engine))
-        return next(found, "")
-
     def _run(self) -> None:
         while not self._stop.wait(self._chance.uniform(_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S)):
             with self._quiet:
@@ -114,20 +67,25 @@ class Faults:
 
     def _next(self) -> Callable[[], None]:
         """Take from a shuffled bag that has every fault once, so that all kinds come equally often."""
-        if not self._bag:
-            self._bag = [self._cni_add_fails, self._cni_del_fails, self._cni_hangs, self._log_disk_full]
-            for engine in self._node.engines:
-                for fault in (self._engine_restart, self._engine_kill, self._engine_hang):
-                    self._bag.append(_bound(fault, engine))
-            if self.service_may_end:
-                self._bag += [self._service_kill, self._service_kill, self._service_restart]
-            self._chance.shuffle(self._bag)
-        return self._bag.pop()
+        while True:
+            if not self._bag:
+                self._bag = [self._cni_add_fails, self._cni_del_fails, self._cni_hangs, self._log_disk_full]
+                for engine in self._node.engines:
+                    for of_engine in (self._engine_restart, self._engine_kill, self._engine_hang):
+                        self._bag.append(partial(of_engine, engine))
+                self._bag += self._of_service()
+                self._chance.shuffle(self._bag)
+            fault = self._bag.pop()
+            if self.service_may_end or fault not in self._of_service():
+                return fault
+
+    def _of_service(self) -> list[Callable[[], None]]:
+        return [self._service_kill, self._service_restart, self._all_kill]
 
     @contextlib.contextmanager
     def _window(self, kind: str, engine: str = "") -> Iterator[None]:
         window = Window(kind, engine, time.monotonic())
-        self._windows.append(window)
+        self._windows.all.append(window)
         self.now = kind
         try:
             yield
@@ -187,6 +145,16 @@ class Faults:
                 self._book.find(f"the service ended with {code} on SIGTERM")
             self._node.server.start()
 
+    def _all_kill(self) -> None:
+        with self._window(ALL_KILLED):
+            self._node.server.kill()
+            for engine in self._node.engines.values():
+                engine.kill()
+            self._wait(2.0)
+            for engine in self._node.engines.values():
+                engine.start()
+            self._node.server.start()
+
     def _cni_add_fails(self) -> None:
         self._cni("ADD fails", "ADD", 4.0)
 
@@ -205,7 +173,7 @@ class Faults:
                 (self._node.breaks / file).unlink()
 
     def _log_disk_full(self) -> None:
-        with self._window("log disk full"):
+        with self._window(DISK_FULL):
             filler = self._node.small_logs / "filler"
             try:
                 with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
@@ -214,7 +182,3 @@ class Faults:
                 self._wait(5.0)
             finally:
                 filler.unlink(missing_ok=True)
-
-
-def _bound(fault: Callable[[str], None], engine: str) -> Callable[[], None]:
-    return lambda: fault(engine)

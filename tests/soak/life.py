@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
 import shutil
@@ -13,12 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import aiohttp
-
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
-from tests.behaviour.test_sessions import session
 from tests.cni import free_host_port
-from tests.soak import programs
+from tests.soak import programs, sessions
 from tests.soak.driver import Driver
 from tests.soak.findings import Abandoned, Book
 from tests.soak.programs import Program
@@ -183,7 +179,7 @@ class Life:
             self._lists,
             self._update,
             self._image,
-            *([self._web] * 2 if self._host_port else []),
+            *([self._web, self._forward] if self._host_port else []),
         ]
 
     def _of_kind(self, kind: str) -> list[Running]:
@@ -208,9 +204,9 @@ class Life:
         began_s = time.monotonic()
         url = self._call("Exec", container_id=container.id, cmd=command, stdout=True, stderr=True).url
         try:
-            received = asyncio.run(session(url))
+            received = sessions.executed(url)
             causes = received.status.get("details", {}).get("causes", [])
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        except sessions.BROKEN as error:
             if not self._call.disturbed(began_s):
                 self._call.fail(f"streaming session: {type(error).__name__}: {error}")
             return None
@@ -294,6 +290,24 @@ class Life:
                     return True
             time.sleep(0.1)
         self._call.fail(f"port {self._host_port} does not answer")
+        return None
+
+    def _forward(self) -> None:
+        self._book.count("streaming sessions")
+        self._call.until(self._forwarded, "a forwarded port")
+
+    def _forwarded(self) -> bool | None:
+        began_s = time.monotonic()
+        port = programs.HTTP_PORT
+        url = self._call("PortForward", pod_sandbox_id=self._pod_id, port=[port]).url
+        answer = b""
+        with contextlib.suppress(*sessions.BROKEN):
+            answer = sessions.forwarded(url, port, b"GET /passwd HTTP/1.0\r\n\r\n", b"nobody:")
+        if b"nobody:" in answer:
+            return True
+        # A web server of which StartContainer has just returned may not listen yet.
+        if not self._call.disturbed(began_s) and time.monotonic() - self._began_s > _HTTP_WITHIN_S:
+            self._call.fail(f"a forwarded port gave {answer[:100]!r}")
         return None
 
     # --- ending

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.behaviour.client import FOREVER, LogEntry, join_log, parse_log
 from tests.soak.driver import Driver
+from tests.soak.windows import ALL_KILLED, DISK_FULL
 
 HTTP_PORT = 80
 _LOST_WITH_ENGINE = 255
@@ -90,6 +91,6 @@ def check_log(driver: Driver, program: Program, path: Path, began_s: float) -> i
 
 
 def _may_lose(driver: Driver, path: Path, began_s: float) -> bool:
-    if driver.engine == "docker" and driver.suffered("docker kill", began_s):
+    if driver.engine == "docker" and driver.suffered(("docker kill", ALL_KILLED), began_s):
         return True
-    return path.is_relative_to(driver.small_logs) and driver.suffered("log disk full", began_s)
+    return path.is_relative_to(driver.small_logs) and driver.suffered((DISK_FULL,), began_s)

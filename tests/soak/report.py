@@ -41,9 +41,9 @@ class Result:
         ]
 
 
-def service_faults(log: Path, offset: int) -> list[str]:
-    """Return what the service's log tells of faults of its own behind `offset` bytes, each text once."""
-    lines = log.read_text(errors="replace")[offset:].splitlines()
+def service_faults(log: Path) -> list[str]:
+    """Return what the service's log tells of faults of its own, each text once."""
+    lines = log.read_text(errors="replace").splitlines()
     texts: Counter[str] = Counter()
     for number, line in enumerate(lines):
         if _FAULTS_IN_LOG.search(line):
