@@ -78,12 +78,17 @@ def things(node: SoakNode, ids: Iterable[str]) -> Things:
     return {kind: frozenset(items) for kind, items in found.items()}
 
 
+def grown(before: Things, after: Things) -> dict[str, list[str]]:
+    """Return what is there that was not before, by kind."""
+    return {kind: sorted(items - before[kind]) for kind, items in after.items() if items - before[kind]}
+
+
 def left_over(node: SoakNode, ids: Iterable[str], baseline: Things) -> dict[str, list[str]]:
     """Wait until nothing is there that was not before, and return what stays for too long."""
     known, deadline_s = frozenset(ids), time.monotonic() + SETTLE_WITHIN_S
     while True:
         now = things(node, known)
-        extra = {kind: sorted(now[kind] - baseline[kind]) for kind in now if now[kind] - baseline[kind]}
+        extra = grown(baseline, now)
         if not extra or time.monotonic() > deadline_s:
             return extra
         time.sleep(_PAUSE_S)

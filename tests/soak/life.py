@@ -7,7 +7,7 @@ import random
 import shutil
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,8 @@ from tests.soak.driver import Driver
 from tests.soak.findings import Abandoned, Book
 from tests.soak.programs import Program
 
+#: Pushes an image that nobody has, and returns its reference.
+NewImage = Callable[[], str]
 _END_WITHIN_S = 120.0
 _HTTP_WITHIN_S = 10.0
 
@@ -35,7 +37,7 @@ class Running:
 
 
 class Life:
-    """One pod, from RunPodSandbox to its removal; `images` are references that may be pulled and removed.
+    """One pod, from RunPodSandbox to its removal; `new_image` returns the reference of an image that can be pulled.
 
     `all_ids` takes the ids of this pod and its containers as soon as they are known.
     """
@@ -46,14 +48,14 @@ class Life:
         book: Book,
         chance: random.Random,
         uid: str,
-        images: Sequence[str],
+        new_image: NewImage,
         all_ids: set[str],
     ) -> None:
         self._call = driver
         self._cri = driver.cri
         self._book = book
         self._chance = chance
-        self._images = images
+        self._new_image = new_image
         self._small_disk = chance.random() < 0.4
         self._host_port = free_host_port() if chance.random() < 0.4 else 0
         self._config = self._pod_config(uid)
@@ -270,7 +272,7 @@ class Life:
             self._call.find(f"cpu_shares {shares} were set, {told} are told")
 
     def _image(self) -> None:
-        image = pb.ImageSpec(image=self._chance.choice(self._images))
+        image = pb.ImageSpec(image=self._new_image())
         pulled = self._call("PullImage", image=image, sandbox_config=self._config).image_ref
         self._call("ImageStatus", image=image)
         self._call("ImageFsInfo")

@@ -27,6 +27,8 @@ class Result:
     first: Figures = field(default_factory=dict)
     last: Figures = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
+    #: What the first pods made for good, which is part of the baseline.
+    made_once: Mapping[str, list[str]] = field(default_factory=dict)
     rounds: list[Mapping[str, float]] = field(default_factory=list)
     longest_recovery_s: float = 0.0
     pods_measured: int = 0
@@ -67,6 +69,8 @@ def table(result: Result, book: Book) -> str:
         lines.append(f"{name:<32}{first:>12.1f}{last:>12.1f}{last - first:>+12.1f}")
     lines += ["", f"{'left behind':<44}{'growth':>12}"]
     lines += [f"{kind:<44}{number:>12}" for kind, number in sorted(result.left.items())]
+    lines += ["", "made once by the first pods:"]
+    lines += [f"  {kind}: {len(items)}: {', '.join(items)[:300]}" for kind, items in result.made_once.items()]
     lines += ["", f"{len(book.findings)} findings", *book.findings]
     return "\n".join(lines)
 
@@ -86,6 +90,7 @@ def as_json(result: Result, book: Book) -> str:
             "pods_measured": result.pods_measured,
             "rounds": [dict(one) for one in result.rounds],
             "left": result.left,
+            "made_once": dict(result.made_once),
             "longest_recovery_s": round(result.longest_recovery_s, 2),
             "findings": book.findings,
         },
