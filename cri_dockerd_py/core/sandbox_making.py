@@ -78,23 +78,33 @@ class SandboxMaking:
         return record
 
     async def _make_around_netns(self, plan: Plan, undo: Undo) -> _Made:
-        """The namespace comes first, so the sandbox starts in it beside CNI ADD."""
-        sandboxes, attachment = plan.side.engine.sandboxes, plan.attachment
-        if attachment is not None:
-            undo.push("release network", partial(self._attachments.release, attachment.sandbox_id, None))
-            self._attachments.hold(attachment)
-            await self._attachments.make(attachment)
+        """The network is set up beside the making of the sandbox, which starts in its namespace once that is there."""
+        sandboxes, attachment, spec = plan.side.engine.sandboxes, plan.attachment, plan.spec
         undo.push("remove sandbox", partial(sandboxes.remove, plan.sandbox_id))
-        netns_path = attachment.netns_path if attachment else ""
-        created = await sandboxes.create(plan.spec, netns_path=netns_path, sandbox_id=plan.sandbox_id)
         if attachment is None:
-            return _Made(created, (await sandboxes.start(created.id, plan.spec)).pid)
-        if _sets_up_network(plan.spec):
+            created = await sandboxes.create(spec, sandbox_id=plan.sandbox_id)
+            return _Made(created, (await sandboxes.start(created.id, spec)).pid)
+        undo.push("release network", partial(self._attachments.release, attachment.sandbox_id, None))
+        self._attachments.hold(attachment)
+        namespace, network = asyncio.Event(), asyncio.Event()
+
+        async def attach() -> tuple[str, ...]:
+            await self._attachments.make(attachment)
+            namespace.set()
             ips = await self._attachments.add(attachment)
-            started = await sandboxes.start(created.id, plan.spec)
-        else:
-            started, ips = await both(sandboxes.start(created.id, plan.spec), self._attachments.add(attachment))
-        return _Made(created, started.pid, ips, netns_path)
+            network.set()
+            return ips
+
+        async def start() -> tuple[CreatedSandbox, StartedProcess]:
+            if spec.security.namespaces.userns is not None:  # which owns the network namespace
+                await namespace.wait()
+            path = attachment.netns_path
+            created = await sandboxes.create(spec, netns_path=path, sandbox_id=plan.sandbox_id)
+            await (network if _sets_up_network(spec) else namespace).wait()
+            return created, await sandboxes.start(created.id, spec)
+
+        (created, started), ips = await both(start(), attach())
+        return _Made(created, started.pid, ips, attachment.netns_path)
 
     async def _make_then_attach(self, plan: Plan, undo: Undo) -> _Made:
         """The engine makes the namespace while it starts the first process."""
