@@ -48,6 +48,9 @@ class Cri:
             ("grpc.max_receive_message_length", CLIENT_MESSAGE_LIMIT_BYTES),
             ("grpc.max_send_message_length", CLIENT_MESSAGE_LIMIT_BYTES),
             ("grpc.default_authority", "localhost"),
+            # A service that is restarted is found again soon.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 500),
         ]
         self._channel = grpc.insecure_channel(f"unix:{socket}", options=options)
 

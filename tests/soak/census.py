@@ -47,6 +47,12 @@ def figures(node: SoakNode) -> Figures:
 
 def things(node: SoakNode, ids: Iterable[str]) -> Things:
     """Return what there is of pods, by kind; `ids` are those of all pods and containers that ever were."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):  # a directory went while it was looked through
+            return _things(node, ids)
+
+
+def _things(node: SoakNode, ids: Iterable[str]) -> Things:
     found: dict[str, Iterable[str]] = {}
     for kind, items in traces(node.server).items():
         found[kind] = items
