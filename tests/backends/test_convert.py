@@ -187,6 +187,16 @@ START, END = "2026-01-02T03:04:06Z", "2026-01-02T03:04:07Z"
             },
             (ContainerState.CREATED, 0, "", ZERO, ZERO, 0),
         ),
+        (
+            {
+                "Running": False,
+                "Status": "created",
+                "StartedAt": ZERO,
+                "ExitCode": 128,
+                "Error": "id already in use",
+            },
+            (ContainerState.CREATED, 0, "", ZERO, ZERO, 0),
+        ),
     ],
 )
 def test_container_states(state: dict[str, Any], expected: tuple[ContainerState, int, str, str, str, int]) -> None:

@@ -15,12 +15,12 @@ import grpc
 import pytest
 
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
-from tests.behaviour.client import Container, Cri, Pod, eventually
+from tests.behaviour.client import Container, Cri, Pod, eventually, host_pids
 from tests.behaviour.conftest import OWN_SERVICE, service_client
 from tests.behaviour.traces import traces
 from tests.cni import free_host_port
 from tests.cri_server import CriServer
-from tests.engines import ContainerdNode, RealEngine
+from tests.engines import ContainerdNode, DockerEngine, RealEngine
 
 pytestmark = OWN_SERVICE
 ROUNDS = 32
@@ -229,6 +229,36 @@ def _half_started(node: ContainerdNode, container_id: str, bundle: Path) -> list
     command = [*runc, "create", "--bundle", str(bundle), container_id]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return runc
+
+
+@pytest.mark.behaviour("GEN-12", "STT-01", "RMC-01")
+@pytest.mark.parametrize("then", ["started", "removed"])
+def test_what_runs_without_docker_knowing_is_ended(
+    own_docker_engine: DockerEngine, start_server: StartServer, tmp_path: Path, then: str
+) -> None:
+    with service_client(start_server(own_docker_engine)) as cri:
+        pod = cri.run_pod()
+        container = pod.create()
+        own_docker_engine.kill()
+        _run_behind_docker(own_docker_engine, container.id, tmp_path)
+        own_docker_engine.start()
+        eventually(lambda: cri("Status").status.conditions[0].status, bool, "Docker's return", 30)
+        (orphan,) = host_pids(container.id)
+        if then == "started":
+            container.start()
+            assert container.exec("echo", "alive").stdout == b"alive\n"
+        else:
+            container.remove()
+        assert orphan not in host_pids(container.id)
+        pod.remove()
+
+
+def _run_behind_docker(engine: DockerEngine, container_id: str, rootfs: Path) -> None:
+    """Run in Docker's containerd what a Docker that died in the middle of a start has not noted."""
+    shutil.copy("/bin/busybox", rootfs / "busybox")
+    ctr = [str(shutil.which("ctr", path=engine.binaries.search_path)), "--address", str(engine.containerd.socket)]
+    command = [*ctr, "--namespace", "moby", "run", "--detach", "--null-io", "--rootfs", str(rootfs), container_id]
+    subprocess.run([*command, "/busybox", "sleep", "600"], check=True, capture_output=True)
 
 
 @pytest.mark.behaviour("NET-13", "GEN-12")

@@ -19,6 +19,7 @@ from tests.engines import RealEngine
 
 pytestmark = OWN_SERVICE
 
+
 @pytest.fixture
 def breaks(own_network: CniNetwork) -> Path:
     """A folder where a file ADD or DEL makes that command of the network's last plugin fail."""

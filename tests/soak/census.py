@@ -65,6 +65,7 @@ def _things(node: SoakNode, ids: Iterable[str]) -> Things:
     found |= _database(node.server.root_dir / "state.db")
     known = frozenset(ids)
     found["cgroups"] = _cgroups(known)
+    found["pipes kept by the service manager"] = list(node.manager.kept)
     found["states of the runtime"] = [str(path) for path in _RUNTIME_STATES.glob("*/*") if path.name in known]
     found["mounts"] = [
         line.split()[4]

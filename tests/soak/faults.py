@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from tests.soak.findings import Book
@@ -137,13 +138,13 @@ class Faults:
         with self._window("service kill"):
             self._node.server.kill()
             self._wait(3.0)
-            self._node.server.start()
+            self._node.start_service()
 
     def _service_restart(self) -> None:
         with self._window("service restart"):
             if (code := self._node.server.stop()) != 0:
                 self._book.find(f"the service ended with {code} on SIGTERM")
-            self._node.server.start()
+            self._node.start_service()
 
     def _all_kill(self) -> None:
         with self._window(ALL_KILLED):
@@ -151,9 +152,12 @@ class Faults:
             for engine in self._node.engines.values():
                 engine.kill()
             self._wait(2.0)
-            for engine in self._node.engines.values():
-                engine.start()
-            self._node.server.start()
+            with ThreadPoolExecutor() as pool:
+                # Docker waits for the service, which is its log driver.
+                starts = [pool.submit(engine.start) for engine in self._node.engines.values()]
+                self._node.start_service()
+                for start in starts:
+                    start.result()
 
     def _cni_add_fails(self) -> None:
         self._cni("ADD fails", "ADD", 4.0)

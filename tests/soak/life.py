@@ -23,6 +23,7 @@ from tests.soak.programs import Program
 NewImage = Callable[[], str]
 _END_WITHIN_S = 120.0
 _HTTP_WITHIN_S = 10.0
+_TOLD_WITHIN_S = 15.0
 
 
 @dataclass(slots=True)
@@ -234,7 +235,7 @@ class Life:
         """Reopen a log; one whose container has ended meanwhile goes on under its other name."""
         if self._is_running(container):
             done = self._call.once(
-                "ReopenContainerLog", may_refuse=lambda: not self._is_running(container), container_id=container.id
+                "ReopenContainerLog", may_refuse=lambda: self._ends_now(container), container_id=container.id
             )
             return None if done is None else True
         if not container.log_path.exists():
@@ -334,13 +335,22 @@ class Life:
         began_s = time.monotonic()
         while (status := self._status(container)).state != pb.CONTAINER_EXITED:
             if time.monotonic() - began_s > (_END_WITHIN_S if container.program.ends else 10.0):
-                self._call.fail(f"a {container.program.kind} is still in state {status.state} after its end")
+                self._call.fail(
+                    f"{container.program.kind} {container.id} is still in state {status.state} after its end"
+                )
             time.sleep(0.2)
         return status
 
     def _status(self, container: Running) -> pb.ContainerStatus:
         status: pb.ContainerStatus = self._call("ContainerStatus", container_id=container.id).status
         return status
+
+    def _ends_now(self, container: Running) -> bool:
+        """Whether a container that refused has ended: its log is closed before its end is told."""
+        deadline_s = time.monotonic() + _TOLD_WITHIN_S
+        while (runs := self._is_running(container)) and time.monotonic() < deadline_s:
+            time.sleep(0.1)
+        return not runs
 
     def _is_running(self, container: Running) -> bool:
         return bool(self._status(container).state == pb.CONTAINER_RUNNING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import sqlite3
@@ -20,7 +21,10 @@ from tests.behaviour.conftest import IMAGES
 from tests.cni import PLUGIN_DIRECTORIES, CniNetwork
 from tests.conftest import start_engine
 from tests.cri_server import CriServer
+from tests.daemon.manager import DescriptorStore
 from tests.engines import ContainerdNode, DockerEngine, RealEngine
+from tests.processes import PLUGIN_SOCKETS, erase, private_directory
+from tests.processes import PREFIX as PREFIX_OF_TESTS
 
 #: Shorter than what a hanging plugin may take, so that both ways out of it are seen.
 CNI_TIMEOUT_S = 6
@@ -41,7 +45,13 @@ class SoakNode:
             stack.callback(engine.close)
             self.engines[engine.kind] = engine
         self._metrics_address = f"127.0.0.1:{_free_port()}"
-        self.server = CriServer(next(iter(self.engines.values())), self.network, self._flags())
+        self._listener = stack.enter_context(_log_listener())
+        notify = private_directory("m")
+        stack.callback(erase, notify)
+        self.manager = DescriptorStore(notify / "notify")
+        stack.callback(self.manager.close)
+        flags = self._flags()
+        self.server = CriServer(next(iter(self.engines.values())), self.network, flags, self.manager.environment)
         stack.callback(self.server.close)
         self.logs = self.server.log_dir / "large"
         self.small_logs = self.server.log_dir / "small"
@@ -49,11 +59,17 @@ class SoakNode:
             directory.mkdir(parents=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", SMALL_DISK, "tmpfs", str(self.small_logs)], check=True)
         self._uids = self._pin_pods()
+        self.start_service()
+
+    def start_service(self) -> None:
+        """Start the service as systemd does: with the log driver's socket, and the pipes that were handed over."""
+        self.server.daemon.passed = {**self.manager.kept, "plugin": self._listener.fileno()}
         self.server.start()
 
     def _flags(self) -> list[str]:
         flags = [
             f"--metrics-bind-addr={self._metrics_address}",
+            f"--log-driver-name={Path(self._listener.getsockname()).stem}",
             f"--cni-timeout={CNI_TIMEOUT_S}s",
             f"--cni-bin-dir={','.join([*PLUGIN_DIRECTORIES, str(self.breaks)])}",
             "--resync-interval=20s",
@@ -83,7 +99,7 @@ class SoakNode:
         """Pin uids to the engine that is not the default one, as a migration does, and yield them."""
         if len(self.engines) == 1:
             return iter(())
-        self.server.start()
+        self.start_service()
         self.server.stop()
         uids = [str(uuid.uuid4()) for _ in range(_PODS_OF_THE_SECOND_ENGINE)]
         second = list(self.engines)[1]
@@ -141,6 +157,19 @@ class SoakNode:
             *(log for one in self.engines.values() for log in one.directory.glob("*.log")),
         ]:
             shutil.copy(path, target / f"{path.parent.name}-{path.name}")
+
+
+@contextlib.contextmanager
+def _log_listener() -> Iterator[socket.socket]:
+    """Listen where Docker looks for the log driver, as its socket unit does."""
+    path = PLUGIN_SOCKETS / f"{PREFIX_OF_TESTS}{os.getpid()}-soak.sock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        yield listener
+    path.unlink()
 
 
 def _free_port() -> int:

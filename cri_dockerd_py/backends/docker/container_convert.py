@@ -16,6 +16,7 @@ from cri_dockerd_py.backends.docker.convert import (
     time_ns,
     user_ids,
 )
+from cri_dockerd_py.backends.docker.cut_off_starts import is_left_of_a_start
 from cri_dockerd_py.backends.docker.labels import split_labels
 from cri_dockerd_py.backends.docker.resources import resources_of
 from cri_dockerd_py.model.container import (
@@ -101,7 +102,9 @@ def _state_fields(document: Document, oom_killed: bool) -> dict[str, Any]:
             "reason": exit_reason(exit_code, oom_killed=oom_killed),
             "message": message,
         }
-    was_refused = state.get("Status") == "created" and message.startswith(_LOG_DRIVER_AWAY)
+    was_refused = state.get("Status") == "created" and (
+        message.startswith(_LOG_DRIVER_AWAY) or is_left_of_a_start(message)
+    )
     if (exit_code and not was_refused) or state.get("Status") in ("dead", "removing"):
         return {
             "state": ContainerState.EXITED,

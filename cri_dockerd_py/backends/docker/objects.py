@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from cri_dockerd_py.backends.docker.client import DockerClient
+from cri_dockerd_py.backends.docker.cut_off_starts import is_left_of_a_start, kill_processes_of
 from cri_dockerd_py.backends.docker.marks import Marks
 from cri_dockerd_py.errors import AlreadyExists, CriError, FailedPrecondition, NotFound, Unavailable, Unknown
 
@@ -15,6 +17,8 @@ from cri_dockerd_py.errors import AlreadyExists, CriError, FailedPrecondition, N
 Then = Callable[[str], Awaitable[None]]
 _IN_USE_BY = re.compile(r'already in use by container "?([0-9a-z]+)"?')
 _CREATES = 3
+_LEFT_PAUSES_S = (0.2, 0.5, 1.0, 2.0)
+_LOG = logging.getLogger(__name__)
 _REMOVE_WITHIN_S = 60.0
 _REMOVE_AGAIN_S = 0.1
 _BEING_REMOVED = "already in progress"
@@ -37,6 +41,8 @@ class DockerObjects:
         self._marks = marks
         self._on_removed = on_removed
         self._creating: dict[str, asyncio.Task[str]] = {}
+        #: Containers of which Docker knows that they were started.
+        self._ran: set[str] = set()
 
     async def create(self, name: str, body: Mapping[str, Any], then: Then | None = None) -> str:
         """Create a container, do `then`, and return its id; AlreadyExists when a running one has the name."""
@@ -100,7 +106,31 @@ class DockerObjects:
         return document
 
     async def start(self, container_id: str) -> None:
-        """Start; that it runs already is fine. The runtime's failure is Unknown, whatever status Docker chose."""
+        """Start; that it runs already is fine. The runtime's failure is Unknown, whatever status Docker chose.
+
+        What a start has left that was cut off by Docker's own end is taken away.
+        """
+        for pause_s in _LEFT_PAUSES_S:
+            try:
+                await self._start(container_id)
+            except Unknown as error:
+                if not is_left_of_a_start(str(error)):
+                    raise
+                refusal = error
+            else:
+                self._ran.add(container_id)
+                return
+            await self._end_orphans(container_id)
+            await asyncio.sleep(pause_s)
+        raise Unavailable(f"an earlier start of container {container_id} is in the way: {refusal}") from refusal
+
+    async def _end_orphans(self, container_id: str) -> None:
+        if killed := await asyncio.to_thread(kill_processes_of, container_id):
+            _LOG.warning(
+                "container %s: killed %d processes of a start that Docker does not know of", container_id, killed
+            )
+
+    async def _start(self, container_id: str) -> None:
         try:
             await self._client.post("/containers/{}/start", container_id)
         except NotFound as error:
@@ -132,6 +162,10 @@ class DockerObjects:
     async def remove(self, container_id: str) -> None:
         """Kill and remove with anonymous volumes, and wait for a removal that is under way; absent is fine."""
         self._marks.killed.add(container_id)
+        if container_id in self._ran:
+            self._ran.discard(container_id)
+        else:
+            await self._end_orphans(container_id)
         deadline = asyncio.get_running_loop().time() + _REMOVE_WITHIN_S
         while True:
             try:
