@@ -10,7 +10,6 @@ import logging
 import os
 import socket
 import struct
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from cri_dockerd_py.admin.node import AdminNode
 from cri_dockerd_py.admin.service import AdminService
 from cri_dockerd_py.cri.activation import Relay
 from cri_dockerd_py.cri.methods import MESSAGE_LIMIT_BYTES, Methods, Observe
-from cri_dockerd_py.cri.sockets import SocketPath
+from cri_dockerd_py.cri.sockets import PrivateSocket, SocketPath
 
 PACKAGE = "cri_dockerd_py.admin.v1"
 
@@ -39,13 +38,13 @@ _OPTIONS = (
 
 
 class AdminServer:
-    """Serves the admin socket at `path`."""
+    """Serves the admin socket at `path`; `private_dir` is for what this service alone connects to."""
 
-    def __init__(self, path: Path, node: AdminNode, observe: Observe | None = None) -> None:
+    def __init__(self, path: Path, node: AdminNode, private_dir: Path, observe: Observe | None = None) -> None:
         self._path = SocketPath(str(path), _SOCKET_MODE)
         self._methods = Methods(observe)
         self._methods.add(pb.DESCRIPTOR.services_by_name["Admin"], AdminService(node), (PACKAGE,))
-        self._private: tempfile.TemporaryDirectory[str] | None = None
+        self._private = PrivateSocket(private_dir, "admin.sock")
         self._server: grpc.aio.Server | None = None
         self._relay: Relay | None = None
 
@@ -53,8 +52,8 @@ class AdminServer:
         """Listen; FailedPrecondition when another process answers there."""
         self._path.path.parent.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
         self._path.prepare()
-        self._private = tempfile.TemporaryDirectory(prefix="cri-dockerd-py-")  # made with mode 0700
-        target = str(Path(self._private.name) / "admin.sock")
+        self._private.prepare()
+        target = str(self._private.path)
         handlers: Any = (self._methods,)
         self._server = grpc.aio.server(handlers=handlers, options=_OPTIONS)
         self._server.add_insecure_port(f"unix:{target}")
@@ -73,9 +72,7 @@ class AdminServer:
         if self._relay is not None:
             await self._relay.stop()
             self._relay = None
-        if self._private is not None:
-            self._private.cleanup()
-            self._private = None
+        self._private.remove()
 
     def _listen(self) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from cri_dockerd_py.cri.inventory_replies import InventoryReplies
 from cri_dockerd_py.cri.methods import MESSAGE_LIMIT_BYTES, Methods, Observe
 from cri_dockerd_py.cri.node import Node
 from cri_dockerd_py.cri.runtime_service import RuntimeService
-from cri_dockerd_py.cri.sockets import SocketPath
+from cri_dockerd_py.cri.sockets import PrivateSocket, SocketPath
 from cri_dockerd_py.errors import InvalidArgument, Unavailable
 
 PACKAGES = ("runtime.v1", "runtime.v1alpha2")
@@ -36,11 +35,18 @@ _OPTIONS = (
 class CriServer:
     """Serves a node's CRI; `endpoint` is `unix://<path>`, an absolute path, or `fd://` for a socket from systemd.
 
-    `observe` is asked once for each RPC's name and returns what is told of its calls.
+    `private_dir` is for what this service alone connects to. `observe` is asked once for each RPC's name and returns
+    what is told of its calls.
     """
 
     def __init__(
-        self, endpoint: str, node: Node, observe: Observe | None = None, *, socket_mode: int = _SOCKET_MODE
+        self,
+        endpoint: str,
+        node: Node,
+        private_dir: Path,
+        observe: Observe | None = None,
+        *,
+        socket_mode: int = _SOCKET_MODE,
     ) -> None:
         self._endpoint = endpoint
         self._socket_mode = socket_mode
@@ -48,7 +54,7 @@ class CriServer:
         self._server: grpc.aio.Server | None = None
         self._path: SocketPath | None = None
         self._relay: Relay | None = None
-        self._private: tempfile.TemporaryDirectory[str] | None = None
+        self._private = PrivateSocket(private_dir, "cri.sock")
 
     async def start(self) -> None:
         """Listen; FailedPrecondition when another process answers there."""
@@ -69,8 +75,7 @@ class CriServer:
         if self._relay is not None:
             await self._relay.stop()
             self._relay = None
-        if self._private is not None:
-            self._private.cleanup()
+        self._private.remove()
 
     async def _start_on_path(self, path: str) -> None:
         self._path = SocketPath(path, self._socket_mode)
@@ -80,8 +85,8 @@ class CriServer:
 
     async def _start_on_inherited(self) -> None:
         listener = inherited_listener(self._endpoint, os.environ)
-        self._private = tempfile.TemporaryDirectory(prefix="cri-dockerd-py-")  # made with mode 0700
-        target = str(Path(self._private.name) / "cri.sock")
+        self._private.prepare()
+        target = str(self._private.path)
         await self._listen(target)
         self._relay = Relay(listener, target)
         self._relay.start()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cri_dockerd_py.errors import FailedPrecondition, InvalidArgument
 
+_PRIVATE_MODE = 0o700
 _PATH_LIMIT = 107  # what the kernel takes as the address of a unix socket
 _ANSWER_WITHIN_S = 1.0
 
@@ -22,9 +23,8 @@ class SocketPath:
         self.temporary = self.path.with_name(f".{os.getpid()}")
         self._mode = mode
         self._inode: int | None = None
-        longest_bytes = max(len(os.fsencode(self.path)), len(os.fsencode(self.temporary)))
-        if not self.path.is_absolute() or longest_bytes > _PATH_LIMIT:
-            raise InvalidArgument(f"{path!r} cannot be a socket: give an absolute path of at most {_PATH_LIMIT} bytes")
+        _check(self.path)
+        _check(self.temporary)
 
     def prepare(self) -> None:
         """Make the parent directory, and refuse to go on when somebody answers or the path is something else."""
@@ -49,6 +49,29 @@ class SocketPath:
             if self._inode is not None and self.path.lstat().st_ino == self._inode:
                 self.path.unlink()
         self._inode = None
+
+
+class PrivateSocket:
+    """A path for a listener that only this service connects to, in a `directory` that is the service's alone."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.path = directory / name
+        _check(self.path)
+
+    def prepare(self) -> None:
+        """Make the directory, which nobody else may enter, and remove what a killed service has left."""
+        self.path.parent.mkdir(_PRIVATE_MODE, parents=True, exist_ok=True)
+        self.path.parent.chmod(_PRIVATE_MODE)
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove the socket; may be called twice."""
+        self.path.unlink(missing_ok=True)
+
+
+def _check(path: Path) -> None:
+    if not path.is_absolute() or len(os.fsencode(path)) > _PATH_LIMIT:
+        raise InvalidArgument(f"{str(path)!r} cannot be a socket: give an absolute path of at most {_PATH_LIMIT} bytes")
 
 
 def _answers(path: Path) -> bool:

@@ -83,7 +83,7 @@ async def admin_socket(
         network_problem=lambda: _network_problem(core),
         log_level=ServiceLogLevel(),
     )
-    server = AdminServer(settings.admin_socket, node)
+    server = AdminServer(settings.admin_socket, node, settings.private_sockets_dir)
     try:
         await migrations.restore()
         await server.start()

@@ -156,7 +156,7 @@ async def _endpoints(
     settings: Settings, node: Node, metrics: ServiceMetrics, core: Core, kubelet: KubeletWatch
 ) -> AsyncIterator[None]:
     """Serve CRI, and metrics where wanted."""
-    server = CriServer(settings.container_runtime_endpoint, node, kubelet.series)
+    server = CriServer(settings.container_runtime_endpoint, node, settings.private_sockets_dir, kubelet.series)
     page = MetricsEndpoint(metrics.page, lambda: _problem(core))
     try:
         if settings.metrics_bind_addr:

@@ -162,6 +162,11 @@ class Settings:
         """Where the admin socket is."""
         return Path(self.admin_endpoint.removeprefix("unix://") or self.state_dir / "admin" / "admin.sock")
 
+    @property
+    def private_sockets_dir(self) -> Path:
+        """Where the service listens for nobody but itself."""
+        return self.state_dir / "sockets"
+
     def plain(self) -> dict[str, object]:
         """Return all settings as what JSON can hold."""
         values = {setting.name: getattr(self, setting.name) for setting in fields(self)}

@@ -36,7 +36,7 @@ async def serve(socket: Path, database_path: Path) -> None:
     await migrations.restore()
     network_problem = (lambda: "no CNI configuration") if socket.name == "broken.sock" else (lambda: "")
     admin = AdminNode("0.0.0", time.time_ns(), node, migrations, network_problem, ServiceLogLevel())
-    server = AdminServer(socket, admin)
+    server = AdminServer(socket, admin, socket.parent / "private")
     await server.start()
     kubelet = asyncio.ensure_future(FakeKubelet(node).run())
     ended = asyncio.Event()

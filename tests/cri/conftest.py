@@ -101,7 +101,7 @@ async def edge(directory: Path, calls: CallBook, request: pytest.FixtureRequest)
     """A served fake node, and a client of it; both package names where the test asks for `package`."""
     package = str(request.getfixturevalue("package")) if "package" in request.fixturenames else PACKAGES[0]
     node = FakeNode()
-    server = CriServer(f"unix://{directory}/cri.sock", node, calls.series)
+    server = CriServer(f"unix://{directory}/cri.sock", node, directory / "private", calls.series)
     await server.start()
     async with grpc.aio.insecure_channel(f"unix:{directory}/cri.sock", options=_LIMITS) as channel:
         yield Edge(node, server, channel, package)

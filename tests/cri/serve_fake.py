@@ -1,10 +1,11 @@
-"""A process with the edge and the fake node: `python -m tests.cri.serve_fake ENDPOINT [PODS]`."""
+"""A process with the edge and the fake node: `python -m tests.cri.serve_fake ENDPOINT PRIVATE_DIR [PODS]`."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import sys
+from pathlib import Path
 
 from cri_dockerd_py.cri.server import CriServer
 from cri_dockerd_py.model.container import ContainerMetadata, ContainerSpec, ImageSpec
@@ -28,11 +29,11 @@ async def fill(node: FakeNode, pods: int) -> None:
         await node.containers.start(await node.containers.create(sandbox_id, spec))
 
 
-async def serve(endpoint: str, pods: int) -> None:
+async def serve(endpoint: str, private_dir: Path, pods: int) -> None:
     """Serve until SIGTERM."""
     node = FakeNode()
     await fill(node, pods)
-    server = CriServer(endpoint, node)
+    server = CriServer(endpoint, node, private_dir)
     await server.start()
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
@@ -41,4 +42,4 @@ async def serve(endpoint: str, pods: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0))
+    asyncio.run(serve(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 0))

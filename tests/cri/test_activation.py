@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 LAUNCH = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.set_inheritable(3, True); "
     "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1', LISTEN_FDNAMES='cri.socket'); "
-    "os.execv(sys.executable, [sys.executable, '-m', 'tests.cri.serve_fake', sys.argv[2], '30'])"
+    "os.execv(sys.executable, [sys.executable, '-m', 'tests.cri.serve_fake', *sys.argv[2:], '30'])"
 )
 
 
@@ -38,7 +39,8 @@ def listener(directory: Path) -> Iterator[socket.socket]:
 
 def activated(listener: socket.socket, endpoint: str) -> subprocess.Popen[bytes]:
     """Start a server that inherits the listener."""
-    command = [sys.executable, "-c", LAUNCH, str(listener.fileno()), endpoint]
+    private_dir = f"{listener.getsockname()}.private"
+    command = [sys.executable, "-c", LAUNCH, str(listener.fileno()), endpoint, private_dir]
     return subprocess.Popen(command, cwd=ROOT, pass_fds=[listener.fileno()])
 
 
@@ -76,6 +78,9 @@ def test_the_next_server_goes_on_with_the_same_socket(listener: socket.socket, d
         finally:
             process.kill()
             process.wait()
+        private = directory / "cri.sock.private"
+        assert [entry.name for entry in private.iterdir()] == ["cri.sock"]
+        assert stat.S_IMODE(private.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[2]
 def channel(directory: Path) -> Iterator[grpc.Channel]:
     """A channel to a fake node in a process of its own."""
     path = directory / "cri.sock"
-    process = subprocess.Popen([sys.executable, "-m", "tests.cri.serve_fake", str(path), "3"], cwd=ROOT)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.cri.serve_fake", str(path), f"{path}.private", "3"], cwd=ROOT
+    )
     with grpc.insecure_channel(f"unix:{path}") as channel:
         grpc.channel_ready_future(channel).result(30)
         yield channel

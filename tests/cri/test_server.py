@@ -30,7 +30,7 @@ async def answers(path: Path) -> bool:
 @pytest.mark.parametrize("endpoint", ["unix://{}", "unix:{}", "{}"])
 async def test_forms_of_the_endpoint(directory: Path, endpoint: str) -> None:
     path = directory / "new" / "folder" / "cri.sock"
-    server = CriServer(endpoint.format(path), FakeNode(), socket_mode=0o600)
+    server = CriServer(endpoint.format(path), FakeNode(), path.parent / "private", socket_mode=0o600)
     await server.start()
     try:
         assert await answers(path)
@@ -42,14 +42,14 @@ async def test_forms_of_the_endpoint(directory: Path, endpoint: str) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["", "tcp://127.0.0.1:1", "relative.sock", "unix://", "npipe:////./pipe/x"])
-async def test_other_endpoints_are_refused(endpoint: str) -> None:
+async def test_other_endpoints_are_refused(directory: Path, endpoint: str) -> None:
     with pytest.raises(InvalidArgument, match="endpoint"):
-        await CriServer(endpoint, FakeNode()).start()
+        await CriServer(endpoint, FakeNode(), directory / "private").start()
 
 
 async def test_a_path_that_is_too_long_is_refused(directory: Path) -> None:
     with pytest.raises(InvalidArgument, match="107 bytes"):
-        await CriServer(f"{directory}/{'x' * 100}", FakeNode()).start()
+        await CriServer(f"{directory}/{'x' * 100}", FakeNode(), directory / "private").start()
 
 
 async def test_a_stale_socket_is_replaced(directory: Path) -> None:
@@ -57,7 +57,7 @@ async def test_a_stale_socket_is_replaced(directory: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
         dead.listen()
-    server = CriServer(str(path), FakeNode())
+    server = CriServer(str(path), FakeNode(), path.parent / "private")
     await server.start()
     try:
         assert await answers(path)
@@ -67,7 +67,10 @@ async def test_a_stale_socket_is_replaced(directory: Path) -> None:
 
 async def test_a_live_socket_is_not_taken(directory: Path) -> None:
     path = directory / "cri.sock"
-    first, second = CriServer(str(path), FakeNode()), CriServer(str(path), FakeNode())
+    first, second = (
+        CriServer(str(path), FakeNode(), path.parent / "private"),
+        CriServer(str(path), FakeNode(), path.parent / "private"),
+    )
     await first.start()
     try:
         with pytest.raises(FailedPrecondition, match="another process answers"):
@@ -83,14 +86,14 @@ async def test_a_file_is_not_removed(directory: Path) -> None:
     path.write_text("precious")
 
     with pytest.raises(FailedPrecondition, match="no socket"):
-        await CriServer(str(path), FakeNode()).start()
+        await CriServer(str(path), FakeNode(), path.parent / "private").start()
 
     assert path.read_text() == "precious"
 
 
 async def test_a_socket_that_another_process_put_there_stays(directory: Path) -> None:
     path = directory / "cri.sock"
-    server = CriServer(str(path), FakeNode())
+    server = CriServer(str(path), FakeNode(), path.parent / "private")
     await server.start()
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(f"{path}.new")
