@@ -81,7 +81,7 @@ class Methods:
         self._streams: set[asyncio.Task[Any]] = set()
         self._stopping = False
         self._serial = itertools.count(1)
-        self._id_prefix = f"request {os.getpid():x}"
+        self._id_prefix = f"{os.getpid():x}"
 
     def add(self, descriptor: ServiceDescriptor, service: object, packages: Iterable[str]) -> None:
         """Register each RPC of a service under each package name; the service has a method for every one."""
@@ -202,11 +202,17 @@ def _is_callers_wish(error: BaseException) -> bool:
 def _explain(error: BaseException, name: str, duration_s: float) -> Failure:
     """Return what to answer, and write the one line that a failed call gets in the log (which shows REQUEST_ID)."""
     refused = failure(error, name, REQUEST_ID.get())
-    message = f"{name} failed after {duration_s * 1e3:.1f} ms: {refused.code.name}: {with_causes(error)}"
+    fields = {
+        "method": name,
+        "code": refused.code.name,
+        "duration_ms": round(duration_s * 1e3, 1),
+        "cause": with_causes(error),
+    }
+    level = logging.INFO if refused.code in _CALLERS_FAULT else logging.WARNING
     if refused.unforeseen:
-        _log.error(message, exc_info=error)
+        _log.error("RPC failed", exc_info=error, extra={"fields": fields})
     else:
-        _log.log(logging.INFO if refused.code in _CALLERS_FAULT else logging.WARNING, message)
+        _log.log(level, "RPC failed", extra={"fields": fields})
     return refused
 
 

@@ -48,7 +48,7 @@ def failure(error: BaseException, method: str, request_id: str) -> Failure:
         return Failure(grpc.StatusCode.UNAVAILABLE, _GIVEN_UP)
     known = _cri_error(error)
     if known is None:
-        details = f"internal error in {method}; the service's log tells more under {request_id}"
+        details = f"internal error in {method}; the service's log tells more under request_id={request_id}"
         return Failure(grpc.StatusCode.INTERNAL, details, unforeseen=True)
     return Failure(_code(type(known)), _fit(str(known) or type(known).__name__))
 

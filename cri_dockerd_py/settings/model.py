@@ -137,7 +137,7 @@ class Settings:
     metrics_bind_addr: BindAddress = _setting("", "host:port for Prometheus metrics; empty: none")
 
     log_level: LogLevel = _setting("info", "error, warning, info or debug")
-    log_format: Literal["text", "json"] = _setting("text", "text or json lines on standard error")
+    log_format: Literal["logfmt", "json"] = _setting("logfmt", "logfmt or json lines on standard error")
 
     network_plugin: NetworkPlugin = _setting("cni", "only cni")
     network_plugin_mtu: NotNegative = _setting(0, "without effect")

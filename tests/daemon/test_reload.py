@@ -15,7 +15,7 @@ def test_a_running_service_takes_over_a_new_log_level(cri_server: CriServer) -> 
     try:
         config.write_text(f'log_format = "json"\nresync_interval = 77\n{before}')
         cri_server.daemon.signal(signal.SIGHUP)
-        wait_until(lambda: '"message": "settings were read; changed now: log_format"' in log(cri_server), "a reload")
+        wait_until(lambda: '"msg": "settings were read; changed now: log_format"' in log(cri_server), "a reload")
         wait_until(lambda: "take effect at the next start: resync_interval" in log(cri_server), "what waits")
         config.write_text("no_such_setting = 1\n")
         cri_server.daemon.signal(signal.SIGHUP)

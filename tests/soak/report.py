@@ -12,7 +12,8 @@ from pathlib import Path
 from tests.soak.census import ALLOWED_GROWTH, Figures
 from tests.soak.findings import Book
 
-#: Lines of the service's log that tell of a fault of its own.
+#: Lines of the service's log that tell of a fault of its own, and what the traceback on such a line begins with.
+_EXCEPTION = ' exception="'
 _FAULTS_IN_LOG = re.compile(r"Traceback|was never retrieved|was never awaited|internal error|Unhandled|CRITICAL")
 _LINES_OF_A_FAULT = 40
 
@@ -51,7 +52,7 @@ def service_faults(log: Path) -> list[str]:
         if _FAULTS_IN_LOG.search(line):
             rest = lines[number + 1 : number + _LINES_OF_A_FAULT]
             last = next((text for text in rest if text and not text[0].isspace()), "")
-            texts[f"{line[-160:]} … {last[:300]}"] += 1
+            texts[f"{line[:160]} … {line[-300:] if _EXCEPTION in line else last[:300]}"] += 1
     return [f"{text} ({count} times)" for text, count in texts.items()]
 
 

@@ -112,3 +112,7 @@ def test_faults_in_the_services_log_are_found(tmp_path: Path) -> None:
     log.write_text("info fine\nerror bad\nTraceback (most recent call last):\n  File x\nValueError: no\n")
     (found,) = report.service_faults(log)
     assert "ValueError: no" in found
+
+    log.write_text('msg=bad exception="Traceback (most recent call last):\\n  File x\\nKeyError: 1"\nmsg=fine\n')
+    (found,) = report.service_faults(log)
+    assert found.endswith('KeyError: 1" (1 times)')
