@@ -73,6 +73,7 @@ PACKAGES = {
 }
 TEST_PACKAGES = {
     "crun": "crun",
+    "criu": "criu",
     "docker-registry": "docker-registry",
     "x86_64-linux-gnu-gcc": "gcc",
     "socat": "socat",

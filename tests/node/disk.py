@@ -15,7 +15,7 @@ SUITE = "bookworm"
 AGENT = Path(__file__).with_name("agent.py")
 PACKAGES = (
     "systemd systemd-sysv dbus udev kmod procps iproute2 iptables util-linux python3 linux-image-cloud-amd64 "
-    "initramfs-tools docker.io containerd runc containernetworking-plugins"
+    "initramfs-tools apparmor criu docker.io containerd runc containernetworking-plugins"
 ).split()
 DISK_SIZE = "6G"
 _FILES = {

@@ -157,6 +157,24 @@ def test_a_pod_on_containerd_lives_in_its_slice(node: Node) -> None:
     node.remove_pod(pod_id)
 
 
+def test_a_checkpoint_is_an_archive(node: Node) -> None:
+    """CRIU has to run on the kernel that it meets: the node's does."""
+    pod = node.pod_config()
+    pod_id = node.run_pod(pod)
+    container_id = node.start_container(pod_id, pod, f"echo changed > /changed; {SLEEP}")
+    node.sh("mkdir -p -m 0700 /srv/checkpoints")
+    location = "/srv/checkpoints/one.tar"
+    request = cri.CheckpointContainerRequest(container_id=container_id, location=location)
+    node.runtime.CheckpointContainer(request, timeout=CALL_WITHIN_S)
+    assert node.sh("ls -A /srv/checkpoints") == "one.tar"
+    assert node.sh(f"stat -c %a {location}") == "600"
+    names = node.sh(f"tar -tf {location}").split()
+    assert {"checkpoint/inventory.img", "config.dump", "spec.dump", "status.dump", "container.log"} <= set(names)
+    assert "changed" in node.sh(f"tar -xOf {location} rootfs-diff.tar | tar -t").split()
+    assert node.exec(container_id, "echo goes on") == "goes on"
+    node.remove_pod(pod_id)
+
+
 def test_purging_leaves_nothing(node: Node) -> None:
     node.sh("dpkg --purge cri-dockerd-py", 300)
     assert node.sh("systemctl list-unit-files 'cri-dockerd-py*' --no-legend || true") == ""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cri_dockerd_py.backends.base import Engine
 from cri_dockerd_py.backends.containerd.channel import Observer
+from cri_dockerd_py.backends.containerd.checkpoints import Checkpoints
 from cri_dockerd_py.backends.containerd.client import ContainerdClient, ignore
 from cri_dockerd_py.backends.containerd.container_prepare import ContainerPreparation
 from cri_dockerd_py.backends.containerd.container_update import ContainerUpdate
@@ -121,7 +122,11 @@ class ContainerdEngine:
         files = SandboxFiles(paths, options.write_resolv_conf)
         plugin_files = PluginFiles(self._client, self._objects, self._daemon)
         volumes = ImageVolumes(self._snapshots_of(""), self._chain_of, paths.image_volumes)
-        self._leftovers = Leftovers(self._objects, self._exits, runtimes, self._snapshots_of, files, volumes, paths)
+        leases = Leases(self._client, options.owner)
+        checkpoints = Checkpoints(self._client, tasks, self._objects, self._statuses, leases, self._snapshots_of, paths)
+        self._leftovers = Leftovers(
+            self._objects, self._exits, runtimes, self._snapshots_of, files, volumes, paths, checkpoints
+        )
         if options.pause_image:
             self._pause: BuiltInPause | PauseImage = PauseImage(options.pause_image, self._images)
         else:
@@ -169,7 +174,7 @@ class ContainerdEngine:
             ENGINE_NAME,
         )
         self._processes = ContainerdProcesses(
-            tasks, self._objects, self._exits, execs, self._outputs, self._statuses, fifos
+            tasks, self._objects, self._exits, execs, self._outputs, self._statuses, fifos, checkpoints
         )
         snapshots = ContainerdSnapshots(
             tasks,

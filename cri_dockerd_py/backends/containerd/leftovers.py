@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from cri_dockerd_py.backends import host_mounts
 from cri_dockerd_py.backends.containerd import labels
+from cri_dockerd_py.backends.containerd.checkpoints import Checkpoints
 from cri_dockerd_py.backends.containerd.container_prepare import layer_path_of
 from cri_dockerd_py.backends.containerd.exits import Exits
 from cri_dockerd_py.backends.containerd.image_volumes import ImageVolumes
@@ -34,6 +35,7 @@ class Leftovers:
         files: SandboxFiles,
         volumes: ImageVolumes,
         paths: EnginePaths,
+        checkpoints: Checkpoints,
     ) -> None:
         self._objects = objects
         self._exits = exits
@@ -42,6 +44,7 @@ class Leftovers:
         self._files = files
         self._volumes = volumes
         self._paths = paths
+        self._checkpoints = checkpoints
         self._is_due = True
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -67,6 +70,7 @@ class Leftovers:
         """Remove what belongs to none of these ids, nor to what this process is making or has made."""
         if not self._is_due:
             return
+        await self._checkpoints.sweep()
         kept = {*present, *self._objects.making, *self._objects.held}
         await self._files.remove_all_but(kept)
         await self._volumes.release_all_but(kept)

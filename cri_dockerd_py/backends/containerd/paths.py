@@ -48,6 +48,11 @@ class EnginePaths:
         """Mounts that last for a moment."""
         return self.state / "scratch"
 
+    @property
+    def checkpoints(self) -> Path:
+        """Directories of checkpoints that are being made, by container id."""
+        return self.root / "checkpoints"
+
     def sandbox(self, sandbox_id: str) -> Path:
         """The sandbox's hostname, hosts and resolv.conf."""
         return self.sandboxes / sandbox_id

@@ -196,6 +196,16 @@ class Tasks:
         infos = [_info(process) for process in answer.tasks]
         return {info.container_id: info for info in infos}
 
+    async def pause(self, container_id: str) -> None:
+        """Freeze a task's processes."""
+        await self._client.call(self._client.tasks.Pause, tasks_pb2.PauseTaskRequest(container_id=container_id))
+
+    async def checkpoint(self, container_id: str, options: Any) -> None:
+        """Write CRIU's images of a task to the directories in `options`."""
+        request = tasks_pb2.CheckpointTaskRequest(container_id=container_id, options=options)
+        async with self.slots.hold(container_id, Slot.CALL):
+            await self._client.call(self._client.tasks.Checkpoint, request)
+
     async def resume(self, container_id: str) -> None:
         """Thaw a paused task; one that is not paused, or not there, is fine."""
         request = tasks_pb2.ResumeTaskRequest(container_id=container_id)
