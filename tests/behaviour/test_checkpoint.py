@@ -7,14 +7,17 @@ import functools
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 import pytest
 
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
-from tests.behaviour.client import Container, Cri, Pod, refused
-from tests.engines import RealEngine
+from tests.behaviour.client import Container, Cri, Pod, eventually, refused
+from tests.behaviour.conftest import service_client
+from tests.cri_server import CriServer
+from tests.engines import ContainerdNode, RealEngine
 
 
 @pytest.mark.behaviour("CKP-01", "IDM-10")
@@ -89,3 +92,28 @@ def test_symlink_at_the_location_is_not_followed(cri: Cri, container: Container,
     with contextlib.suppress(grpc.RpcError):  # made in the link's place, or refused
         cri("CheckpointContainer", container_id=container.id, location=str(link))
     assert victim.read_text() == "precious"
+
+
+@pytest.mark.behaviour("CKP-01")
+def test_a_container_that_a_killed_service_left_paused_goes_on(
+    engine: RealEngine, start_server: Callable[..., CriServer], host_directory: Path
+) -> None:
+    if not isinstance(engine, ContainerdNode):
+        pytest.skip("no checkpoints on Docker Engine")
+    other = engine.for_another_service()
+    server = start_server(other)
+    with service_client(server) as cri:
+        container = cri.run_pod().start()
+        server.kill()
+        partial = host_directory / ".checkpoint.tar.part"
+        partial.write_text("half")
+        work = server.root_dir / "containerd" / "checkpoints" / container.id
+        work.mkdir(parents=True)
+        (work / "location").write_text(str(partial))
+        other.ctr("tasks", "pause", container.id)
+        assert "PAUSED" in other.ctr("tasks", "ls")
+        server.start()
+        eventually(lambda: container.exec("true").exit_code, lambda code: code == 0, "the container goes on")
+        eventually(work.exists, lambda there: not there, "the end of the directory")
+        assert not partial.exists()
+        container.pod.remove()
