@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,29 @@ def _half_started(node: ContainerdNode, container_id: str, bundle: Path) -> list
     command = [*runc, "create", "--bundle", str(bundle), container_id]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return runc
+
+
+@pytest.mark.behaviour("STP-01", "RMP-01")
+def test_no_shim_outlives_a_pod_that_is_taken_down_while_its_containers_run(
+    own_containerd_node: ContainerdNode, start_server: StartServer
+) -> None:
+    with service_client(start_server(own_containerd_node)) as cri, ThreadPoolExecutor(4) as pool:
+
+        def live(_: int) -> int:
+            pod = cri.run_pod()
+            for _ in range(2):
+                pod.start()
+            shims = len(_shims(own_containerd_node))
+            pod.remove()
+            return shims
+
+        assert all(pool.map(live, range(24)))
+        eventually(lambda: _shims(own_containerd_node), lambda found: not found, "the end of all shims", 10)
+
+
+def _shims(node: ContainerdNode) -> list[str]:
+    done = subprocess.run(["pgrep", "--full", f"containerd-shim.* {node.socket}"], capture_output=True, text=True)
+    return done.stdout.split()
 
 
 @pytest.mark.behaviour("GEN-12", "STT-01", "RMC-01")

@@ -38,14 +38,16 @@ SERVICE_FAULTS_SHARE = 0.4
 _LAYERS, _LAYER_BYTES = 2, 150_000
 
 
-def soak(node: SoakNode, result: report.Result, book: Book, new_image: NewImage, seconds: float, workers: int) -> None:
+def soak(node: SoakNode, result: report.Result, book: Book, new_image: NewImage, arguments: argparse.Namespace) -> None:
     """Run; what is wrong is in the book."""
+    seconds = arguments.minutes * 60
     with contextlib.ExitStack() as stack:
         windows = Windows()
         faults = stack.enter_context(Faults(node, windows, book, random.Random(f"{result.seed} faults")))
-        run = Churn(node, windows, book, result.seed, workers, new_image)
+        run = Churn(node, windows, book, result.seed, arguments.workers, new_image)
         stack.callback(run.close)
         rounds = Rounds(node, run, faults, stack.enter_context(EventWatch(node, windows, book)), result)
+        faults.none = arguments.without_faults
         rounds.begin()
         began_s = time.monotonic()
         stack.enter_context(_progress(run, faults, book, began_s))
@@ -96,6 +98,7 @@ def main() -> int:
     parser.add_argument("--engines", default="docker-20.10,containerd-2.1", help="one, or a Docker and a containerd")
     parser.add_argument("--seed", type=int, default=0, help="repeats the choices of an earlier run")
     parser.add_argument("--workers", type=int, default=4, help="pods at the same time (default: %(default)s)")
+    parser.add_argument("--without-faults", action="store_true", help="churn only, to tell leaks from faults")
     parser.add_argument("--output", choices=("text", "json"), default="text", help="how to print the result")
     parser.add_argument("--logs", type=Path, default=Path("build/soak"), help="where logs are kept when it fails")
     arguments = parser.parse_args()
@@ -108,7 +111,7 @@ def main() -> int:
         stack.callback(registry.close)
         registry.start()
         node = SoakNode(engines, stack)
-        soak(node, result, book, partial(_new_image, registry), arguments.minutes * 60, arguments.workers)
+        soak(node, result, book, partial(_new_image, registry), arguments)
         if book.findings:
             node.keep_logs(arguments.logs / str(result.seed))
     print(report.as_json(result, book) if arguments.output == "json" else report.table(result, book))

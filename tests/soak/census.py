@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.behaviour.traces import traces
 from tests.soak.node import SoakNode
 
-SETTLE_WITHIN_S = 90.0
+SETTLE_WITHIN_S = 60.0
 _PAUSE_S = 1.0
 _CGROUPS = Path("/sys/fs/cgroup")
 _RUNTIME_STATES = Path("/run/containerd/runc")
@@ -93,12 +93,34 @@ def grown(before: Things, after: Things) -> dict[str, list[str]]:
 def left_over(node: SoakNode, ids: Iterable[str], baseline: Things) -> dict[str, list[str]]:
     """Wait until nothing is there that was not before, and return what stays for too long."""
     known, deadline_s = frozenset(ids), time.monotonic() + SETTLE_WITHIN_S
-    while True:
-        now = things(node, known)
-        extra = grown(baseline, now)
-        if not extra or time.monotonic() > deadline_s:
-            return extra
+    while (extra := grown(baseline, things(node, known))) and time.monotonic() < deadline_s:
         time.sleep(_PAUSE_S)
+    return extra
+
+
+def dockers_own(node: SoakNode, left: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return those of the things left that a Docker which ends in the middle of a step forgets for good."""
+    files = f"{node.docker.directory}/" if "docker" in node.engines else ""
+    signs = {
+        "Docker's layers": "",
+        "Docker's directories": "",
+        "files of engines": files,
+        "processes": "-namespace moby ",
+    }
+    return {
+        kind: own
+        for kind, items in left.items()
+        if kind in signs and (own := [item for item in items if signs[kind] in item])
+    }
+
+
+def kept_by_leases(left: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return what a pull that broke off has left for the next one, until a lease expires."""
+    leases = [
+        kind for kind, items in left.items() if kind.endswith("leases") and all("pull-kept" in one for one in items)
+    ]
+    kinds = (*leases, "containerd's content", "containerd's layers") if leases else ()
+    return {kind: left[kind] for kind in kinds if kind in left}
 
 
 def unseen(seen: Sequence[Things], baseline: Things) -> list[str]:

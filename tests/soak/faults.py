@@ -26,7 +26,7 @@ class Faults:
         self._node = node
         self._book = book
         self._chance = chance
-        self._windows = windows
+        self.windows = windows
         self._quiet = threading.Lock()
         self._stop = threading.Event()
         self._bag: list[Callable[[], None]] = []
@@ -35,6 +35,8 @@ class Faults:
         self.longest_recovery_s = 0.0
         #: Ends with the part of the run in which the service may be restarted: its growth is measured after that.
         self.service_may_end = True
+        #: Let nothing happen at all.
+        self.none = False
 
     def __enter__(self) -> Faults:
         self._quiet.acquire()
@@ -59,7 +61,7 @@ class Faults:
     def _run(self) -> None:
         while not self._stop.wait(self._chance.uniform(_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S)):
             with self._quiet:
-                if self._stop.is_set():
+                if self._stop.is_set() or self.none:
                     return
                 try:
                     self._next()()
@@ -86,7 +88,7 @@ class Faults:
     @contextlib.contextmanager
     def _window(self, kind: str, engine: str = "") -> Iterator[None]:
         window = Window(kind, engine, time.monotonic())
-        self._windows.all.append(window)
+        self.windows.all.append(window)
         self.now = kind
         try:
             yield

@@ -26,7 +26,8 @@ class Book:
     def count(self, what: str, number: int = 1) -> None:
         """Add to a count."""
         with self._lock:
-            self.counts[what] += number
+            if number:
+                self.counts[what] += number
 
     def called(self, method: str, code: str) -> None:
         """A call has ended with a code."""

@@ -32,6 +32,7 @@ _ENDS_SOON_S = 0.2
 _KILL_WITHIN_S = 10.0
 _DELETES = 3
 _DELETE_AGAIN_S = 0.2
+_LAST_EVERY_S = 0.05
 
 Tell = Callable[[ProcessExited], None]
 
@@ -194,10 +195,25 @@ class Exits:
             self.tell(event)
             for waiter in self._waiters.get(held.id, ()):
                 waiter.set()
+            if held.kind == labels.SANDBOX:
+                await self._is_last_of_pod(held.id)
             await self._delete(held.id)
             self._ooms.forget(held.id)
         except CriError as error:
             _LOG.warning("the end of %s %s is not dealt with yet, will try again: %s", held.kind, held.id, error)
+
+    async def _is_last_of_pod(self, sandbox_id: str) -> None:
+        """Return when no container of the pod has a task any more.
+
+        A shim ends with the task that it was made for, if no other one is being deleted then; or it stays for good.
+        """
+        while left := [
+            held.id
+            for held in self._objects.containers_of(sandbox_id)
+            if held.id in self._objects.running or self.is_busy(held.id)
+        ]:
+            jobs = [self._jobs[container_id] for container_id in left if container_id in self._jobs]
+            await (asyncio.wait(jobs) if jobs else asyncio.sleep(_LAST_EVERY_S))
 
     async def _end(self, held: Held, exit_code: int, at_ns: int) -> ProcessExited:
         if held.kind == labels.SANDBOX:
