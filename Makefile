@@ -97,6 +97,12 @@ format: venv-dev ## let ruff format and fix
 proto: venv-dev ## regenerate cri_dockerd_py/_generated from proto/
 	.venv/bin/python proto/generate.py
 
+.PHONY: reference
+reference: venv ## rewrite what is made from the settings: their reference, and the packaged config file
+	mkdir -p build
+	.venv/bin/python packaging/manual --reference >build/reference.tmp && mv build/reference.tmp cri_dockerd_py/settings/README.md
+	.venv/bin/cri-dockerd-py config show --defaults >build/reference.tmp && mv build/reference.tmp packaging/config.toml
+
 .PHONY: deb
 deb: ## build the Debian package into build/deb
 	packaging/deb/build

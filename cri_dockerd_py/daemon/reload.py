@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from cri_dockerd_py.daemon.log_setup import set_up_logs
 from cri_dockerd_py.daemon.service_manager import ServiceManager
 from cri_dockerd_py.settings import Settings
+from cri_dockerd_py.settings.model import RELOADABLE
 
 _LOG = logging.getLogger(__name__)
 _READ_WITHIN_S = 30.0
@@ -52,7 +53,7 @@ class Reloader:
             ranges = wanted[_POD_CIDR]
             assert isinstance(ranges, list)
             self._update_pod_cidr(",".join(ranges))
-        now = changed.intersection((*_LOGS, _POD_CIDR))
+        now = changed & RELOADABLE
         self._in_effect = {**self._in_effect, **{name: wanted[name] for name in now}}
         _LOG.info("settings were read; changed now: %s", ", ".join(sorted(now)) or "none")
         if later := sorted(changed - now):

@@ -43,6 +43,8 @@ WITHOUT_EFFECT = {
     "ipv6_dual_stack": "every address that CNI gives a pod is reported",
     "runtime_cgroups": "the engine's cgroup is its service manager's business",
 }
+# What a reload changes; the rest waits for the next start.
+RELOADABLE = frozenset({"log_level", "log_format", "pod_cidr"})
 
 
 def _setting(default: Any, description: str) -> Any:

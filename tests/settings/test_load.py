@@ -146,4 +146,4 @@ def test_the_default_document_is_true_when_uncommented(config_file: Path) -> Non
 
 def test_the_packaged_config_file_is_current() -> None:
     packaged = (REPOSITORY / "packaging" / "config.toml").read_text()
-    assert packaged == default_document(), "run: cri-dockerd-py config show --defaults > packaging/config.toml"
+    assert packaged == default_document(), "run: make reference"
