@@ -107,6 +107,10 @@ reference: venv ## rewrite what is made from the settings: their reference, and 
 deb: ## build the Debian package into build/deb
 	packaging/deb/build
 
+.PHONY: wheel
+wheel: venv ## build the wheel into build/wheel
+	packaging/wheel .venv/bin/python build/wheel
+
 .PHONY: pause
 pause: ## rebuild the pause binaries (needs gcc and gcc-aarch64-linux-gnu)
 	$(MAKE) -C packaging/pause
