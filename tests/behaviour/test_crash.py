@@ -15,6 +15,11 @@ from typing import Any
 import grpc
 import pytest
 
+from cri_dockerd_py._generated.containerd_v1.snapshots_pb2 import MountsRequest
+from cri_dockerd_py._generated.containerd_v1.snapshots_pb2_grpc import SnapshotsStub
+from cri_dockerd_py._generated.containerd_v1.tasks_pb2 import CreateTaskRequest
+from cri_dockerd_py._generated.containerd_v1.tasks_pb2_grpc import TasksStub
+from cri_dockerd_py._generated.containerd_v1.types_pb2 import Mount
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
 from tests.behaviour.client import Container, Cri, Pod, eventually, host_pids
 from tests.behaviour.conftest import OWN_SERVICE, service_client
@@ -211,6 +216,28 @@ def test_start_waits_for_the_end_of_one_that_was_cut_off(
         assert container.status().state == pb.CONTAINER_RUNNING
         assert container.exec("echo", "alive").stdout == b"alive\n"
         pod.remove()
+
+
+@pytest.mark.behaviour("GEN-12", "STT-01")
+def test_start_replaces_a_task_of_which_containerd_could_not_tell(
+    own_containerd_node: ContainerdNode, start_server: StartServer
+) -> None:
+    with service_client(start_server(own_containerd_node)) as cri:
+        pod = cri.run_pod()
+        container = pod.create()
+        create = CreateTaskRequest(container_id=container.id, rootfs=_rootfs(own_containerd_node, container.id))
+        with grpc.insecure_channel(own_containerd_node.endpoint) as channel:
+            TasksStub(channel).Create(create, metadata=[("containerd-namespace", own_containerd_node.namespace)])
+        container.start()
+        assert container.exec("echo", "alive").stdout == b"alive\n"
+        pod.remove()
+
+
+def _rootfs(node: ContainerdNode, snapshot: str) -> list[Mount]:
+    with grpc.insecure_channel(node.endpoint) as channel:
+        request = MountsRequest(snapshotter="overlayfs", key=snapshot)
+        metadata = [("containerd-namespace", node.namespace)]
+        return list(SnapshotsStub(channel).Mounts(request, metadata=metadata).mounts)
 
 
 def _half_started(node: ContainerdNode, container_id: str, bundle: Path) -> list[str]:

@@ -43,8 +43,10 @@ from cri_dockerd_py.model.signals import parse_signal
 _KILL_WITHIN_S = 10.0
 _START_FAILED_EXIT_CODE = 128
 _START_FAILED = "StartError"
-#: How runc, older releases of it, and crun refuse an id that they know.
-_LEFT_OF_A_START = re.compile(r"container with (given ID|id) (already )?exists|container `\w+` already exists")
+#: How containerd, runc, older releases of it, and crun refuse an id that they know.
+_LEFT_OF_A_START = re.compile(
+    r"task \w+: already exists|container with (given ID|id) (already )?exists|container `\w+` already exists"
+)
 _LEFT_PAUSES_S = (0.1, 0.4, 1.0, 2.0)
 
 
