@@ -168,7 +168,7 @@ class Faults:
         self._cni("DEL fails", "DEL", 4.0)
 
     def _cni_hangs(self) -> None:
-        self._cni("hangs", "HANG", 10.0)
+        self._cni("hangs", "HANG", 20.0)
 
     def _cni(self, what: str, file: str, longest_s: float) -> None:
         with self._window(f"CNI {what}"):

@@ -27,7 +27,7 @@ from tests.processes import PLUGIN_SOCKETS, erase, private_directory
 from tests.processes import PREFIX as PREFIX_OF_TESTS
 
 #: Shorter than what a hanging plugin may take, so that both ways out of it are seen.
-CNI_TIMEOUT_S = 6
+CNI_TIMEOUT_S = 15
 SMALL_DISK = "size=24m"
 _PODS_OF_THE_SECOND_ENGINE = 4000
 
