@@ -42,6 +42,13 @@ def private_directory(label: str) -> Path:
     return directory
 
 
+def free_port() -> int:
+    """Return a TCP port of the loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def wait_until(condition: Callable[[], bool], what: str, timeout: float = START_TIMEOUT_SECONDS) -> None:
     """Wait for `condition`; the failure says `what` did not come."""
     deadline = time.monotonic() + timeout

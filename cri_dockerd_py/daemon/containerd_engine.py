@@ -28,10 +28,14 @@ class ContainerdSide:
     """The engine, and what keeps a second service away from the same pods."""
 
     def __init__(
-        self, settings: Settings, manager: ServiceManager, observe: Callable[[str, float, bool], None]
+        self,
+        settings: Settings,
+        manager: ServiceManager,
+        observe: Callable[[str, float, bool], None],
+        on_fetched: Callable[[int], None],
     ) -> None:
         self._settings = settings
-        self._containerd: ContainerdEngine = connect(_options(settings, manager, observe))
+        self._containerd: ContainerdEngine = connect(_options(settings, manager, observe, on_fetched))
         self._claim: socket.socket | None = None
 
     @property
@@ -85,7 +89,10 @@ def engine_directories(settings: Settings) -> tuple[Path, Path]:
 
 
 def _options(
-    settings: Settings, manager: ServiceManager, observe: Callable[[str, float, bool], None]
+    settings: Settings,
+    manager: ServiceManager,
+    observe: Callable[[str, float, bool], None],
+    on_fetched: Callable[[int], None],
 ) -> ContainerdOptions:
     driver = settings.cgroup_driver
     root_dir, state_dir = engine_directories(settings)
@@ -108,6 +115,7 @@ def _options(
         call_within_s=settings.engine_call_timeout_seconds,
         pull_stall_s=settings.image_pull_progress_deadline,
         observe=observe,
+        on_fetched=on_fetched,
     )
 
 

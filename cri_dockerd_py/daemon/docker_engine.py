@@ -30,7 +30,11 @@ class DockerSide:
     """The engine, and the driver that lives and dies with this process."""
 
     def __init__(
-        self, settings: Settings, manager: ServiceManager, observe: Callable[[str, float, bool], None]
+        self,
+        settings: Settings,
+        manager: ServiceManager,
+        observe: Callable[[str, float, bool], None],
+        on_fetched: Callable[[int], None],
     ) -> None:
         self._driver: LogDriver | None = None
         logs: ContainerLogs = JsonFileLogs()
@@ -46,7 +50,7 @@ class DockerSide:
                 listener=listener,
             )
             logs = DriverLogs(self._driver.log_config(), self._driver.reopen, self._driver.forget, self._driver.known)
-        self._docker = connect(_options(settings, logs, observe))
+        self._docker = connect(_options(settings, logs, observe, on_fetched))
 
     @property
     def engine(self) -> Engine:
@@ -85,7 +89,12 @@ def _check_listener(listener: socket.socket | None, name: str) -> None:
         )
 
 
-def _options(settings: Settings, logs: ContainerLogs, observe: Callable[[str, float, bool], None]) -> DockerOptions:
+def _options(
+    settings: Settings,
+    logs: ContainerLogs,
+    observe: Callable[[str, float, bool], None],
+    on_fetched: Callable[[int], None],
+) -> DockerOptions:
     configured = settings.pod_infra_container_image
     architecture = _ARCHITECTURES.get(platform.machine(), platform.machine())
     return DockerOptions(
@@ -99,6 +108,7 @@ def _options(settings: Settings, logs: ContainerLogs, observe: Callable[[str, fl
         call_within_s=settings.engine_call_timeout_seconds,
         pull_stall_s=settings.image_pull_progress_deadline,
         observe=observe,
+        on_fetched=on_fetched,
     )
 
 

@@ -29,10 +29,14 @@ class MetricsWiring:
         """Count a run of a CNI plugin."""
         self._metrics.cni_calls.series(plugin, command).observe(seconds, "OK" if ok else "error")
 
+    def fetched(self, engine: str, size_bytes: int) -> None:
+        """Count what came from a registry."""
+        self._metrics.pulled_bytes.labels(engine).inc(size_bytes)
+
     def core_observers(self, engine: str) -> CoreObservers:
         """Return what core tells of an engine's events, comparisons and pulls."""
         metrics = self._metrics
-        resyncs, drift = metrics.resyncs.labels(engine), metrics.resync_drift.labels(engine, "any")
+        resyncs, drift = metrics.resyncs.labels(engine), metrics.resync_drift.labels(engine)
 
         def resynced(changes: int) -> None:
             resyncs.inc()
@@ -52,7 +56,9 @@ class MetricsWiring:
         for side in core.engines:
             self._metrics.engine_ready.labels(side.name).set_function(partial(_readiness, side))
         counters = tuple(log_counters)
-        self._metrics.logs.read_with(lambda: {(kind,): value for kind, value in _figures(counters).items()})
+        self._metrics.log_bytes.read_with(lambda: _log_figures(counters, "_bytes"))
+        self._metrics.log_lines.read_with(lambda: _log_figures(counters, "_lines"))
+        self._metrics.log_events.read_with(lambda: _log_figures(counters, ""))
 
 
 def _readiness(side: Side) -> float:
@@ -67,8 +73,13 @@ def _objects(core: Core) -> Mapping[tuple[str, ...], float]:
     return {key: float(number) for key, number in counted.items()}
 
 
-def _figures(counters: Sequence[Counters]) -> Mapping[str, float]:
+def _log_figures(counters: Sequence[Counters], unit: str) -> Mapping[tuple[str, ...], float]:
+    """Return the sums of the counters in a unit by kind: `_bytes`, `_lines`, or "" for those that count neither."""
     total: Counter[str] = Counter()
     for one in counters:
         total.update(asdict(one))
-    return {name: float(value) for name, value in total.items()}
+    return {(name.removesuffix(unit),): float(value) for name, value in total.items() if _unit(name) == unit}
+
+
+def _unit(name: str) -> str:
+    return next((unit for unit in ("_bytes", "_lines") if name.endswith(unit)), "")

@@ -116,7 +116,7 @@ async def _sides(
     names = chosen_engines(settings, on_record)
     sides: list[EngineSide] = []
     for name in names:
-        side = build_side(name, settings, manager, partial(wiring.engine_call, name))
+        side = build_side(name, settings, manager, partial(wiring.engine_call, name), partial(wiring.fetched, name))
         stack.push_async_callback(side.close)
         try:
             await side.start()

@@ -16,6 +16,8 @@ _LOG = logging.getLogger(__name__)
 _ANSWER_WITHIN_S = 2.0
 #: (call, seconds, whether it succeeded)
 Observe = Callable[[str, float, bool], None]
+#: (bytes that came from a registry)
+OnFetched = Callable[[int], None]
 
 
 class EngineSide(Protocol):
@@ -39,20 +41,20 @@ class EngineSide(Protocol):
 # An engine's code is loaded where that engine is served: it is much of what a start takes, and of the memory.
 
 
-def _docker(settings: Settings, manager: ServiceManager, observe: Observe) -> EngineSide:
+def _docker(settings: Settings, manager: ServiceManager, observe: Observe, on_fetched: OnFetched) -> EngineSide:
     from cri_dockerd_py.daemon.docker_engine import DockerSide
 
-    return DockerSide(settings, manager, observe)
+    return DockerSide(settings, manager, observe, on_fetched)
 
 
-def _containerd(settings: Settings, manager: ServiceManager, observe: Observe) -> EngineSide:
+def _containerd(settings: Settings, manager: ServiceManager, observe: Observe, on_fetched: OnFetched) -> EngineSide:
     from cri_dockerd_py.daemon.containerd_engine import ContainerdSide
 
-    return ContainerdSide(settings, manager, observe)
+    return ContainerdSide(settings, manager, observe, on_fetched)
 
 
 #: In the order of preference for a node's first default engine.
-_BUILDERS: Mapping[str, Callable[[Settings, ServiceManager, Observe], EngineSide]] = {
+_BUILDERS: Mapping[str, Callable[[Settings, ServiceManager, Observe, OnFetched], EngineSide]] = {
     "docker": _docker,
     "containerd": _containerd,
 }
@@ -73,9 +75,11 @@ def chosen_engines(settings: Settings, on_record: Collection[str]) -> tuple[str,
     return tuple(name for name in _BUILDERS if name in on_record or _answers(endpoints[name])) or ("docker",)
 
 
-def build_side(name: str, settings: Settings, manager: ServiceManager, observe: Observe) -> EngineSide:
+def build_side(
+    name: str, settings: Settings, manager: ServiceManager, observe: Observe, on_fetched: OnFetched
+) -> EngineSide:
     """Return an engine's side; nothing is sent before it is started."""
-    return _BUILDERS[name](settings, manager, observe)
+    return _BUILDERS[name](settings, manager, observe, on_fetched)
 
 
 def _answers(endpoint: str) -> bool:

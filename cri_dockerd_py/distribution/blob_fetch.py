@@ -7,7 +7,7 @@ from contextlib import aclosing
 from cri_dockerd_py.distribution.blob import BlobReader
 from cri_dockerd_py.distribution.descriptor import Descriptor
 from cri_dockerd_py.distribution.digest_check import DigestCheck
-from cri_dockerd_py.distribution.pulled_image import Progress
+from cri_dockerd_py.distribution.pulled_image import OnFetched
 from cri_dockerd_py.distribution.repository import Repository
 from cri_dockerd_py.distribution.sink import BlobSink, BlobWriter, ContentMismatch
 from cri_dockerd_py.distribution.turns import Turns
@@ -16,11 +16,11 @@ from cri_dockerd_py.distribution.turns import Turns
 class BlobFetch:
     """Fetches what the sink does not have, at most `max_parallel` blobs at a time."""
 
-    def __init__(self, repository: Repository, sink: BlobSink, on_progress: Progress, max_parallel: int) -> None:
+    def __init__(self, repository: Repository, sink: BlobSink, on_fetched: OnFetched, max_parallel: int) -> None:
         self.reference = repository.reference
         self._repository = repository
         self._sink = sink
-        self._on_progress = on_progress
+        self._on_fetched = on_fetched
         self._turns = Turns(max_parallel)
 
     async def document(self, descriptor: Descriptor) -> bytes:
@@ -34,12 +34,12 @@ class BlobFetch:
             try:
                 if writer.offset < descriptor.size:
                     content = await self._repository.document(descriptor)
+                    self._on_fetched(len(content))
                     await writer.write(content)
                 await writer.commit()
             except BaseException:
                 await writer.abandon(keep=False)
                 raise
-        self._on_progress(descriptor, descriptor.size, descriptor.size)
         return content or await self._sink.read(descriptor)
 
     async def blob(self, descriptor: Descriptor) -> None:
@@ -50,7 +50,6 @@ class BlobFetch:
         for last in (False, True):
             if await self._try_blob(descriptor, last):
                 break
-        self._on_progress(descriptor, descriptor.size, descriptor.size)
 
     async def _try_blob(self, descriptor: Descriptor, last: bool) -> bool:
         writer, hosts = None, set[str]()
@@ -82,10 +81,10 @@ class BlobFetch:
         reader = BlobReader(self._repository, descriptor, writer.offset, hosts)
         async with aclosing(reader.pieces()) as pieces:
             async for piece in pieces:
+                self._on_fetched(len(piece))
                 if check is not None:
                     await check.add(piece)
                 await writer.write(piece)
-                self._on_progress(descriptor, writer.offset, descriptor.size)
         if check is not None and not await check.passes():
             raise self._mismatch(descriptor, hosts)
 

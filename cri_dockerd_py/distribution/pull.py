@@ -7,15 +7,15 @@ from collections.abc import Collection
 
 from cri_dockerd_py.distribution.blob_fetch import BlobFetch
 from cri_dockerd_py.distribution.choice import choose
-from cri_dockerd_py.distribution.descriptor import Descriptor, Platform
-from cri_dockerd_py.distribution.pulled_image import AllLayers, LayerHooks, Progress, PulledImage
+from cri_dockerd_py.distribution.descriptor import Platform
+from cri_dockerd_py.distribution.pulled_image import AllLayers, LayerHooks, OnFetched, PulledImage
 from cri_dockerd_py.distribution.registry import Registry
 from cri_dockerd_py.distribution.sink import BlobSink
 from cri_dockerd_py.model.image import RegistryAuth
 from cri_dockerd_py.model.image_ref import ImageRef
 
 
-def _no_progress(descriptor: Descriptor, done: int, total: int) -> None:
+def _untold(fetched_bytes: int) -> None:
     """Tell nobody."""
 
 
@@ -29,7 +29,7 @@ async def pull(
     layers: LayerHooks | None = None,
     stall_s: float = 0.0,
     max_parallel: int = 3,
-    on_progress: Progress = _no_progress,
+    on_fetched: OnFetched = _untold,
 ) -> PulledImage:
     """Fetch what `reference` means on `platform` into `sink`; cancelling closes every connection.
 
@@ -39,7 +39,7 @@ async def pull(
     """
     hooks = layers or AllLayers()
     async with registry.open(reference, auth, stall_s) as repository:
-        fetch = BlobFetch(repository, sink, on_progress, max_parallel)
+        fetch = BlobFetch(repository, sink, on_fetched, max_parallel)
         resolved = await repository.resolve()
         image = await choose(fetch, resolved.descriptor, platform)
         await _fetch_layers(fetch, image, await hooks.wanted(image), hooks)

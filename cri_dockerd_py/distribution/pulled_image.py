@@ -1,4 +1,4 @@
-"""What a pull tells while it runs and what it returns."""
+"""What a pull returns, and what it tells its caller while it runs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Protocol
 from cri_dockerd_py.distribution.descriptor import Descriptor
 from cri_dockerd_py.model.image_ref import ImageRef
 
-#: `on_progress(descriptor, bytes present, bytes in all)`, now and then for each blob and at its end.
-Progress = Callable[[Descriptor, int, int], None]
+#: Hears how many bytes of content have come from a registry since it heard last.
+OnFetched = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,7 +265,7 @@ class ContainerLog:
     def _count(self, rendered: Rendered, kept: int) -> None:
         lost_lines = rendered.text.count(b"\n", kept) if kept < len(rendered.text) else 0
         self._counters.written_bytes += kept
-        self._counters.lines += rendered.lines - lost_lines
+        self._counters.written_lines += rendered.lines - lost_lines
         self._counters.dropped_bytes += len(rendered.text) - kept
         self._counters.dropped_lines += lost_lines
 

@@ -11,7 +11,7 @@ class Counters:
 
     read_bytes: int = 0
     written_bytes: int = 0
-    lines: int = 0
+    written_lines: int = 0
     dropped_bytes: int = 0
     dropped_lines: int = 0
     rotations: int = 0

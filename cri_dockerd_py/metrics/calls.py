@@ -47,18 +47,25 @@ class CallSeries:
 
 
 class CallMetrics(Collector):
-    """Latency histogram, counter by code and calls in flight, for one kind of call.
+    """Latency histogram and counter by code for one kind of call; with calls in flight where beginnings are told.
 
     Label values past the cap share the series whose labels are all "other", so a caller cannot grow the page.
     """
 
     def __init__(
-        self, prefix: str, what: str, label_names: Sequence[str], bounds_s: Sequence[float] = DEFAULT_BOUNDS_S
+        self,
+        prefix: str,
+        what: str,
+        label_names: Sequence[str],
+        bounds_s: Sequence[float] = DEFAULT_BOUNDS_S,
+        *,
+        with_in_flight: bool,
     ) -> None:
         self._prefix = prefix
         self._what = what
         self._label_names = tuple(label_names)
         self._bounds = tuple(bounds_s)
+        self._with_in_flight = with_in_flight
         self._series: dict[tuple[str, ...], CallSeries] = {}
 
     def series(self, *labels: str) -> CallSeries:
@@ -74,7 +81,7 @@ class CallMetrics(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """Name the metrics without reading anything."""
-        yield from self._families()
+        yield from self._shown(*self._families())
 
     def collect(self) -> Iterator[Metric]:
         """Turn the counts into metrics."""
@@ -84,7 +91,10 @@ class CallMetrics(Collector):
             in_flight.add_metric(labels, series.in_flight)
             for code, count in list(series.codes.items()):
                 total.add_metric((*labels, code), count)
-        yield from (latency, total, in_flight)
+        yield from self._shown(latency, total, in_flight)
+
+    def _shown(self, latency: Metric, total: Metric, in_flight: Metric) -> tuple[Metric, ...]:
+        return (latency, total, in_flight) if self._with_in_flight else (latency, total)
 
     def _families(self) -> tuple[HistogramMetricFamily, CounterMetricFamily, GaugeMetricFamily]:
         names, what = self._label_names, self._what

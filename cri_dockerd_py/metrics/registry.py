@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 
 from cri_dockerd_py.metrics.callbacks import CallbackMetric
-from cri_dockerd_py.metrics.calls import CallMetrics
+from cri_dockerd_py.metrics.calls import DEFAULT_BOUNDS_S, CallMetrics
 
 PREFIX = "cri_dockerd_py"
 _SLOW_BOUNDS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -29,7 +29,7 @@ class ServiceMetrics:
 
     def _calls(self) -> None:
         #: RPCs by method; the code is the gRPC status name.
-        self.rpcs = self._call_metrics("rpc", "RPCs of the CRI socket", ("method",))
+        self.rpcs = self._call_metrics("rpc", "RPCs of the CRI socket", ("method",), with_in_flight=True)
         #: Engine calls by engine and operation; the code is "OK" or the error's class.
         self.engine_calls = self._call_metrics("engine_call", "calls to engines", ("engine", "operation"))
         #: CNI plugin runs by plugin type and command; the code is "OK", "error" or "timeout".
@@ -46,14 +46,19 @@ class ServiceMetrics:
         self.resyncs = self._counter("resyncs", "Comparisons of memory with the engine.", ("engine",))
         #: What a resync had to correct although events should have told it.
         self.resync_drift = self._counter(
-            "resync_drift", "Objects that a comparison found changed unnoticed.", ("engine", "kind")
+            "resync_drift", "Objects that a comparison found changed unnoticed.", ("engine",)
         )
         #: Read at scrape: (engine, kind, state) → number of objects.
         self.objects = self._callback(GaugeMetricFamily, "objects", "Objects known.", ("engine", "kind", "state"))
 
     def _pods(self) -> None:
-        #: Read at scrape: (kind,) → count, such as lines, read_bytes, written_bytes, dropped_lines, rotations.
-        self.logs = self._callback(CounterMetricFamily, "logs", "What was done to container logs.", ("kind",))
+        #: Read at scrape: (kind,) → number, with the kinds read, written and dropped.
+        self.log_bytes = self._callback(CounterMetricFamily, "log_bytes", "Bytes of container logs.", ("kind",))
+        self.log_lines = self._callback(CounterMetricFamily, "log_lines", "Lines of container logs.", ("kind",))
+        #: Read at scrape: (kind,) → number, such as rotations, failures, and full_pipes, which make containers wait.
+        self.log_events = self._callback(
+            CounterMetricFamily, "log_events", "What happened to container logs.", ("kind",)
+        )
         self.streaming_sessions = self._gauge("streaming_sessions", "Open streaming sessions.", ("kind",))
         self.streaming_started = self._counter("streaming_sessions_started", "Streaming sessions begun.", ("kind",))
         self.streaming_bytes = self._counter(
@@ -76,10 +81,15 @@ class ServiceMetrics:
         return generate_latest(self.registry)
 
     def _call_metrics(
-        self, name: str, what: str, labels: Sequence[str], bounds_s: Sequence[float] | None = None
+        self,
+        name: str,
+        what: str,
+        labels: Sequence[str],
+        bounds_s: Sequence[float] = DEFAULT_BOUNDS_S,
+        *,
+        with_in_flight: bool = False,
     ) -> CallMetrics:
-        full_name = f"{PREFIX}_{name}"
-        metrics = CallMetrics(full_name, what, labels, bounds_s) if bounds_s else CallMetrics(full_name, what, labels)
+        metrics = CallMetrics(f"{PREFIX}_{name}", what, labels, bounds_s, with_in_flight=with_in_flight)
         self.registry.register(metrics)
         return metrics
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cri_dockerd_py.distribution.descriptor import Descriptor, Platform
+from cri_dockerd_py.distribution.descriptor import Platform
 from cri_dockerd_py.distribution.pull import pull
 from cri_dockerd_py.distribution.pulled_image import PulledImage
 from cri_dockerd_py.distribution.registry import Registry
@@ -19,19 +19,16 @@ AMD64 = Platform("linux", "amd64")
 
 
 class Puller:
-    """Pulls into `sink` and keeps the progress that was told; `roots` are directories that configure registries."""
+    """Pulls into `sink` and counts the bytes that came; `roots` are directories that configure registries."""
 
     def __init__(self, sink: MemorySink, roots: Sequence[Path] = ()) -> None:
         self.sink = sink
         self.registry = Registry(roots)
-        self.progress: list[tuple[str, int, int]] = []
+        self.pieces: list[int] = []
 
     async def __call__(
         self, domain: str, name: str = ":1", auth: RegistryAuth | None = None, **options: Any
     ) -> PulledImage:
         reference = parse_reference(f"{domain}/{REPOSITORY}{name}")
-        options = {"platform": AMD64, "on_progress": self._note, **options}
+        options = {"platform": AMD64, "on_fetched": self.pieces.append, **options}
         return await pull(self.registry, reference, auth, self.sink, **options)
-
-    def _note(self, descriptor: Descriptor, done: int, total: int) -> None:
-        self.progress.append((descriptor.digest, done, total))

@@ -48,11 +48,10 @@ async def test_a_part_that_is_there_already(
 ) -> None:
     reference = parse_reference(push(registry.address, repository, "one", image))
     sink.parts[image.layer_digest] = image.layer[:3_000_000]
-    progress: list[int] = []
-    await pull(
-        Registry(), reference, None, sink, platform=AMD64, on_progress=lambda blob, done, _: progress.append(done)
-    )
+    pieces: list[int] = []
+    await pull(Registry(), reference, None, sink, platform=AMD64, on_fetched=pieces.append)
     assert sink.blobs[image.layer_digest] == image.layer
+    assert sum(pieces) == sum(map(len, sink.blobs.values())) - 3_000_000
 
 
 async def test_names_that_it_does_not_know(

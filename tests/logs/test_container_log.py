@@ -105,7 +105,7 @@ def test_lines_are_in_the_file_after_a_turn(stage: Stage) -> None:
     stage.print(numbered(0, 3))
     log.turn(source, no_end)
     assert stage.numbers() == [0, 1, 2]
-    assert (stage.counters.lines, stage.counters.dropped_lines) == (3, 0)
+    assert (stage.counters.written_lines, stage.counters.dropped_lines) == (3, 0)
     assert stage.counters.written_bytes == stage.log_path.stat().st_size
     assert stage.log_path.stat().st_mode & 0o777 == 0o640
 
@@ -248,7 +248,7 @@ def test_a_full_disk_drops_whole_lines_and_resumes(stage: Stage, tmp_path: Path)
         kept = [int(line.split(b" ")[3]) for line in written.splitlines()]
         assert kept == list(range(len(kept)))
         assert 400 < len(kept) < 1000
-        assert stage.counters.lines == len(kept)
+        assert stage.counters.written_lines == len(kept)
         assert stage.counters.dropped_lines == 1000 - len(kept)
         os.truncate(disk / "0.log", 0)
         stage.print(numbered(5000, 10))

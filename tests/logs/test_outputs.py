@@ -83,7 +83,7 @@ async def test_all_lines_are_in_the_file_when_finish_returns(node: Node) -> None
     assert node.log("c1").read_bytes().count(b" P no newline\n") == 1
     assert node.outputs.known() == frozenset()
     assert node.left() == ["lock"]
-    assert node.outputs.counters.lines == 5
+    assert node.outputs.counters.written_lines == 5
 
 
 @pytest.mark.behaviour("LOG-07")

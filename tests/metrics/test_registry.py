@@ -34,14 +34,14 @@ def test_everything_is_on_the_page(metrics: ServiceMetrics) -> None:
     metrics.event_lag.labels("docker").observe(0.02)
     metrics.event_gaps.labels("docker").inc()
     metrics.resyncs.labels("docker").inc()
-    metrics.resync_drift.labels("docker", "container").inc(2)
+    metrics.resync_drift.labels("docker").inc(2)
     metrics.streaming_sessions.labels("exec").inc()
     metrics.streaming_started.labels("exec").inc()
     metrics.streaming_bytes.labels("exec", "out").inc(5)
     metrics.loop_lag.observe(0.001)
     metrics.loop_tasks.set_function(lambda: 12.0)
     metrics.objects.read_with(lambda: {("docker", "container", "RUNNING"): 3})
-    metrics.logs.read_with(lambda: {("lines",): 7})
+    metrics.log_lines.read_with(lambda: {("written",): 7})
     value = metrics.registry.get_sample_value
 
     assert value(f"{PREFIX}_build_info", {"version": "1.2.3"}) == 1
@@ -50,9 +50,10 @@ def test_everything_is_on_the_page(metrics: ServiceMetrics) -> None:
     assert value(f"{PREFIX}_engine_call_total", engine_call) == 1
     assert value(f"{PREFIX}_cni_call_duration_seconds_sum", {"plugin": "bridge", "command": "ADD"}) == 0.03
     assert value(f"{PREFIX}_image_pull_duration_seconds_bucket", {"engine": "docker", "le": "30.0"}) == 1
-    assert value(f"{PREFIX}_resync_drift_total", {"engine": "docker", "kind": "container"}) == 2
+    assert value(f"{PREFIX}_image_pulled_bytes_total", {"engine": "docker"}) == 1000
+    assert value(f"{PREFIX}_resync_drift_total", {"engine": "docker"}) == 2
     assert value(f"{PREFIX}_objects", {"engine": "docker", "kind": "container", "state": "RUNNING"}) == 3
-    assert value(f"{PREFIX}_logs_total", {"kind": "lines"}) == 7
+    assert value(f"{PREFIX}_log_lines_total", {"kind": "written"}) == 7
     assert value(f"{PREFIX}_loop_tasks") == 12
     assert (value("process_resident_memory_bytes") or 0) > 1_000_000
 

@@ -23,7 +23,7 @@ from tests.conftest import start_engine
 from tests.cri_server import CriServer
 from tests.daemon.manager import DescriptorStore
 from tests.engines import ContainerdNode, DockerEngine, RealEngine
-from tests.processes import PLUGIN_SOCKETS, erase, private_directory
+from tests.processes import PLUGIN_SOCKETS, erase, free_port, private_directory
 from tests.processes import PREFIX as PREFIX_OF_TESTS
 
 #: Shorter than what a hanging plugin may take, so that both ways out of it are seen.
@@ -44,7 +44,7 @@ class SoakNode:
             engine = start_engine(name)
             stack.callback(engine.close)
             self.engines[engine.kind] = engine
-        self._metrics_address = f"127.0.0.1:{_free_port()}"
+        self._metrics_address = f"127.0.0.1:{free_port()}"
         self._listener = stack.enter_context(_log_listener())
         notify = private_directory("m")
         stack.callback(erase, notify)
@@ -170,9 +170,3 @@ def _log_listener() -> Iterator[socket.socket]:
         listener.listen()
         yield listener
     path.unlink()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

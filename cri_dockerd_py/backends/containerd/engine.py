@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cri_dockerd_py.backends.base import Engine
+from cri_dockerd_py.backends.base import Engine, untold
 from cri_dockerd_py.backends.containerd.channel import Observer
 from cri_dockerd_py.backends.containerd.checkpoints import Checkpoints
 from cri_dockerd_py.backends.containerd.client import ContainerdClient, ignore
@@ -85,6 +85,7 @@ class ContainerdOptions:
     call_within_s: float = 119.0
     pull_stall_s: float = 60.0
     observe: Observer = ignore
+    on_fetched: Callable[[int], None] = untold
 
 
 class ContainerdEngine:
@@ -115,6 +116,7 @@ class ContainerdEngine:
             snapshotter=options.snapshotter,
             stall_s=options.pull_stall_s,
             pinned_name=options.pause_image,
+            on_fetched=options.on_fetched,
         )
         tasks, ooms, fifos = Tasks(self._client, ShimSlots(self._objects.shim_of)), OomKills(), Fifos(paths)
         self._exits = Exits(tasks, self._objects, self._outputs, self._statuses, ooms)

@@ -18,7 +18,7 @@ from cri_dockerd_py.backends.containerd.leases import Leases
 from cri_dockerd_py.backends.containerd.unpack import Unpacker, UnpackJob
 from cri_dockerd_py.distribution.descriptor import Platform
 from cri_dockerd_py.distribution.pull import pull
-from cri_dockerd_py.distribution.pulled_image import LayerHooks, PulledImage
+from cri_dockerd_py.distribution.pulled_image import LayerHooks, OnFetched, PulledImage
 from cri_dockerd_py.distribution.registry import Registry
 from cri_dockerd_py.model.image import RegistryAuth
 from cri_dockerd_py.model.image_ref import ImageRef
@@ -32,12 +32,13 @@ KEPT_FOR_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class PullSettings:
-    """What all pulls have in common; `stall_s` is how long one may make no progress, 0 for ever."""
+    """What all pulls have in common; the names mean what they mean for `ContainerdImages`."""
 
     platform: Platform
     stall_s: float
     max_parallel: int
     pinned_name: str
+    on_fetched: OnFetched
 
 
 class ImagePull:
@@ -84,6 +85,7 @@ class ImagePull:
             layers=_Unpacking(self._unpacker, self._content, lease, group),
             stall_s=self._settings.stall_s,
             max_parallel=self._settings.max_parallel,
+            on_fetched=self._settings.on_fetched,
         )
 
     async def _name(self, image: PulledImage) -> None:

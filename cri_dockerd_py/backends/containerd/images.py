@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import platform as host
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from cri_dockerd_py.backends.base import ImageStore
+from cri_dockerd_py.backends.base import ImageStore, untold
 from cri_dockerd_py.backends.containerd.client import ContainerdClient
 from cri_dockerd_py.backends.containerd.content import Content
 from cri_dockerd_py.backends.containerd.filesystems import SnapshotFilesystem
@@ -29,7 +29,10 @@ from cri_dockerd_py.model.layers import chain_ids
 
 
 class ContainerdImages(ImageStore):
-    """`pinned_name` is the pause image's, or empty; `stall_s` is how long a pull may make no progress, 0 for ever."""
+    """`pinned_name` is the pause image's, or empty; `stall_s` is how long a pull may make no progress, 0 for ever.
+
+    `on_fetched` hears of the bytes that come from registries.
+    """
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class ContainerdImages(ImageStore):
         stall_s: float,
         pinned_name: str = "",
         max_parallel: int = 3,
+        on_fetched: Callable[[int], None] = untold,
     ) -> None:
         self._client = client
         self._leases = leases
@@ -53,7 +57,7 @@ class ContainerdImages(ImageStore):
         #: What images have to be made for.
         self.platform = platform = normalize("linux", host.machine())
         self._reader = ImageReader(self._content, platform)
-        settings = PullSettings(platform, stall_s, max_parallel, self._pinned_name)
+        settings = PullSettings(platform, stall_s, max_parallel, self._pinned_name, on_fetched)
         unpacker = self._unpacker(self._snapshots)
         self._pull = ImagePull(client, registry, leases, unpacker, self._image_names, settings)
         self._pulls = SharedPulls(self._pull_now)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cri_dockerd_py.backends.base import Engine
+from cri_dockerd_py.backends.base import Engine, untold
 from cri_dockerd_py.backends.docker.checkpoint import CheckpointFiles
 from cri_dockerd_py.backends.docker.client import DockerClient, Observer, ignore
 from cri_dockerd_py.backends.docker.container_logs import ContainerLogs, JsonFileLogs
@@ -18,6 +18,7 @@ from cri_dockerd_py.backends.docker.events import DockerEvents
 from cri_dockerd_py.backends.docker.exec_exits import ExecExits
 from cri_dockerd_py.backends.docker.graph_store import DockerImageSource, containerd_namespace
 from cri_dockerd_py.backends.docker.image_load import DockerImageSink
+from cri_dockerd_py.backends.docker.image_pull import Pulls
 from cri_dockerd_py.backends.docker.image_volumes import ImageVolumes
 from cri_dockerd_py.backends.docker.images import DockerImages
 from cri_dockerd_py.backends.docker.marks import Marks
@@ -53,6 +54,7 @@ class DockerOptions:
     call_within_s: float = 119.0
     pull_stall_s: float = 60.0
     observe: Observer = ignore
+    on_fetched: Callable[[int], None] = untold
 
 
 class DockerEngine:
@@ -102,9 +104,10 @@ def connect(options: DockerOptions) -> DockerEngine:
     checkpoints = CheckpointFiles(options.checkpoint_dirs)
     objects = DockerObjects(client, marks, checkpoints.remove)
     daemon = DaemonState(client)
-    pause = PauseImage(client, options.pause_image, options.pause_image_tar, options.pull_stall_s)
+    pulls = Pulls(client, options.pull_stall_s, options.on_fetched)
+    pause = PauseImage(client, pulls, options.pause_image, options.pause_image_tar)
     volumes = ImageVolumes(client, options.state_dir)
-    images = DockerImages(client, stall_s=options.pull_stall_s, pinned_name=options.pause_image)
+    images = DockerImages(client, pulls, pinned_name=options.pause_image)
     preparation = ContainerPreparation(client, daemon, ImageUserFiles(client), images.user_of, volumes, options.logs)
     snapshots = DockerSnapshots(client, objects, daemon, images, checkpoints, volumes, options.logs, marks, ENGINE_NAME)
 

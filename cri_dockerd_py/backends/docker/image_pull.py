@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,39 +30,49 @@ _UNREACHABLE = (
 )
 _ABSENT = ("manifest unknown", "not found", "no matching manifest")
 _UNAVAILABLE_CODES = frozenset({502, 503, 504})
-_DOWNLOADED = frozenset({"Extracting", "Pull complete", "Already exists", "Download complete", "Verifying Checksum"})
+_THERE = "Already exists"
+_DOWNLOADED = frozenset({"Extracting", "Pull complete", _THERE, "Download complete", "Verifying Checksum"})
 _WAITING = ("Retrying in", "Waiting")
 _ABOUT_THE_IMAGE = ("Pulling from", "Digest:", "Status:")
 _HUB_ADDRESS = "https://index.docker.io/v1/"
 
 
-async def pull(client: DockerClient, reference: ImageRef, auth: RegistryAuth | None, stall_s: float) -> None:
-    """Fetch and unpack; cancelling closes the stream, which makes Docker stop."""
-    params = {"fromImage": reference.familiar_repository, "tag": reference.digest or reference.tag}
-    headers = {"X-Registry-Auth": auth_header(reference, auth)}
-    progress = PullProgress()
-    try:
-        async with asyncio.timeout(stall_s or None) as watch:
-            async with client.stream("POST", "/images/create", params=params, headers=headers) as messages:
-                async for message in messages:
-                    if progress.take(message):
-                        watch.reschedule(_deadline(stall_s, progress))
-    except TimeoutError:
-        raise Unknown(
-            f"RegistryUnavailable: the pull of {reference} made no progress for {stall_s:g} s and was given up; "
-            f"see image_pull_progress_deadline"
-        ) from None
-    except (Unavailable, NotFound, InvalidArgument):
-        raise
-    except CriError as error:
-        raise pull_error(str(error), 0) from error
+class Pulls:
+    """Pulls by one daemon. `stall_s` is how long one may make no progress, 0 for ever; `on_fetched` hears of bytes."""
 
+    def __init__(self, client: DockerClient, stall_s: float, on_fetched: Callable[[int], None]) -> None:
+        self._client = client
+        self._stall_s = stall_s
+        self._on_fetched = on_fetched
 
-def _deadline(stall_s: float, progress: PullProgress) -> float | None:
-    """Unpacking may take as long as it likes (IMG-33)."""
-    if not stall_s or progress.unpacking:
-        return None
-    return asyncio.get_running_loop().time() + stall_s
+    async def pull(self, reference: ImageRef, auth: RegistryAuth | None) -> None:
+        """Fetch and unpack; cancelling closes the stream, which makes Docker stop."""
+        params = {"fromImage": reference.familiar_repository, "tag": reference.digest or reference.tag}
+        headers = {"X-Registry-Auth": auth_header(reference, auth)}
+        progress = PullProgress()
+        try:
+            async with asyncio.timeout(self._stall_s or None) as watch:
+                async with self._client.stream("POST", "/images/create", params=params, headers=headers) as messages:
+                    async for message in messages:
+                        if progress.take(message):
+                            watch.reschedule(self._deadline(progress))
+        except TimeoutError:
+            raise Unknown(
+                f"RegistryUnavailable: the pull of {reference} made no progress for {self._stall_s:g} s and was given "
+                f"up; see image_pull_progress_deadline"
+            ) from None
+        except (Unavailable, NotFound, InvalidArgument):
+            raise
+        except CriError as error:
+            raise pull_error(str(error), 0) from error
+        finally:
+            self._on_fetched(progress.fetched_bytes)
+
+    def _deadline(self, progress: PullProgress) -> float | None:
+        """Unpacking may take as long as it likes (IMG-33)."""
+        if not self._stall_s or progress.unpacking:
+            return None
+        return asyncio.get_running_loop().time() + self._stall_s
 
 
 class PullProgress:
@@ -70,6 +80,17 @@ class PullProgress:
 
     def __init__(self) -> None:
         self._layers: dict[str, tuple[str, int]] = {}
+        self._sizes: dict[str, int] = {}
+        self._fetched: dict[str, int] = {}
+
+    @property
+    def fetched_bytes(self) -> int:
+        """What was downloaded of layers, as far as Docker has told.
+
+        A size is told when a layer is under way or unpacked; with containerd's store only while it is under way, so
+        that layers which come within a tenth of a second are not counted there.
+        """
+        return sum(self._fetched.values())
 
     @property
     def unpacking(self) -> bool:
@@ -87,10 +108,19 @@ class PullProgress:
             return False
         if not layer or status.startswith(_ABOUT_THE_IMAGE):
             return True
-        state = (status, int((message.get("progressDetail") or {}).get("current") or 0))
+        amounts = message.get("progressDetail") or {}
+        state = (status, int(amounts.get("current") or 0))
+        self._count(layer, *state, int(amounts.get("total") or 0))
         changed = self._layers.get(layer) != state
         self._layers[layer] = state
         return changed
+
+    def _count(self, layer: str, status: str, current: int, total: int) -> None:
+        self._sizes[layer] = max(total, self._sizes.get(layer, 0))
+        if status == "Downloading":
+            self._fetched[layer] = current
+        elif status in _DOWNLOADED and status != _THERE:
+            self._fetched[layer] = self._sizes[layer]
 
 
 def pull_error(text: str, code: int) -> CriError:

@@ -12,7 +12,7 @@ from cri_dockerd_py.backends.base import ImageStore
 from cri_dockerd_py.backends.docker.client import DockerClient
 from cri_dockerd_py.backends.docker.image_convert import ImageConfig, config_of, image_record
 from cri_dockerd_py.backends.docker.image_disk import measure
-from cri_dockerd_py.backends.docker.image_pull import pull
+from cri_dockerd_py.backends.docker.image_pull import Pulls
 from cri_dockerd_py.errors import FailedPrecondition, NotFound
 from cri_dockerd_py.model.image import FilesystemUsage, ImageRecord, RegistryAuth
 from cri_dockerd_py.model.image_ref import normalize_reference, parse_reference
@@ -40,11 +40,11 @@ class _SharedPull:
 
 
 class DockerImages(ImageStore):
-    """`pinned_name` is the pause image's; `stall_s` is how long a pull may make no progress, 0 for ever."""
+    """`pinned_name` is the pause image's."""
 
-    def __init__(self, client: DockerClient, *, stall_s: float, pinned_name: str) -> None:
+    def __init__(self, client: DockerClient, pulls: Pulls, *, pinned_name: str) -> None:
         self._client = client
-        self._stall_s = stall_s
+        self._pull = pulls.pull
         self._pinned_name = normalize_reference(pinned_name)
         self._configs: dict[str, ImageConfig] = {}
         self._records: dict[str, ImageRecord] = {}
@@ -67,9 +67,7 @@ class DockerImages(ImageStore):
         key = (image, auth)
         shared = self._pulls.get(key)
         if shared is None or shared.job.done():
-            job = asyncio.get_running_loop().create_task(
-                pull(self._client, parse_reference(image), auth, self._stall_s), name=f"pull {image}"
-            )
+            job = asyncio.get_running_loop().create_task(self._pull(parse_reference(image), auth), name=f"pull {image}")
             shared = self._pulls[key] = _SharedPull(job)
             job.add_done_callback(lambda _: self._pulls.pop(key, None) if self._pulls.get(key) is shared else None)
         await shared.wait()

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from cri_dockerd_py.backends.docker.client import DockerClient
-from cri_dockerd_py.backends.docker.image_pull import pull
+from cri_dockerd_py.backends.docker.image_pull import Pulls
 from cri_dockerd_py.errors import FailedPrecondition, NotFound
 from cri_dockerd_py.model.image_ref import parse_reference
 
@@ -18,11 +18,11 @@ _LOAD_WITHIN_S = 60.0
 class PauseImage:
     """`load_tar` gives the image as `docker save` would; None where the image is to be pulled."""
 
-    def __init__(self, client: DockerClient, name: str, load_tar: Callable[[], bytes] | None, stall_s: float) -> None:
+    def __init__(self, client: DockerClient, pulls: Pulls, name: str, load_tar: Callable[[], bytes] | None) -> None:
         self._client = client
         self._reference = parse_reference(name)
         self._load_tar = load_tar
-        self._stall_s = stall_s
+        self._pulls = pulls
         self._present = False
         self._ensuring = asyncio.Lock()
 
@@ -50,7 +50,7 @@ class PauseImage:
     async def _fetch(self) -> None:
         if self._load_tar is None:
             _LOG.info("pulling the pause image %s", self.name)
-            await pull(self._client, self._reference, None, self._stall_s)
+            await self._pulls.pull(self._reference, None)
             return
         _LOG.info("loading the built-in pause image %s", self.name)
         content = await asyncio.to_thread(self._load_tar)
