@@ -117,8 +117,9 @@ pause: ## rebuild the pause binaries (needs gcc and gcc-aarch64-linux-gnu)
 
 .PHONY: lock
 lock: export CUSTOM_COMPILE_COMMAND = make lock
+lock: COMPILE = .venv/bin/pip-compile -q --upgrade --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe \
+	    --strip-extras --build-deps-for editable
 lock: venv-dev ## resolve the newest versions of all packages into the lock files
-	.venv/bin/pip-compile -q --upgrade --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --strip-extras \
-	    --build-deps-for editable -o requirements.lock pyproject.toml
-	.venv/bin/pip-compile -q --upgrade --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --strip-extras --extra dev \
-	    --build-deps-for editable -o requirements-dev.lock -c requirements.lock pyproject.toml
+	$(COMPILE) -o requirements.lock pyproject.toml
+	$(COMPILE) -o requirements-otel.lock --extra otel -c requirements.lock pyproject.toml
+	$(COMPILE) -o requirements-dev.lock --extra dev --extra otel -c requirements-otel.lock pyproject.toml

@@ -52,6 +52,7 @@ class Context(Protocol):
 
     async def abort(self, code: grpc.StatusCode, details: str) -> NoReturn: ...
     async def write(self, message: bytes) -> None: ...
+    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None: ...
 
 
 MethodHandler = Any  # grpc.RpcMethodHandler
@@ -70,14 +71,20 @@ class CallObserver(Protocol):
 
 
 Observe = Callable[[str], CallObserver]
+#: (service/method, the caller's metadata, request id) → a span, which is told the status and the cause of a failure
+Trace = Callable[
+    [str, Iterable[tuple[str, str | bytes]], str],
+    contextlib.AbstractContextManager[Callable[[grpc.StatusCode, str], None]],
+]
 
 
 class Methods:
     """Finds a method's handler by its path; a grpc.GenericRpcHandler in all but name."""
 
-    def __init__(self, observe: Observe | None) -> None:
+    def __init__(self, observe: Observe | None, trace: Trace | None = None) -> None:
         self._handlers: dict[str, MethodHandler] = {}
         self._observe = observe or _Nobody
+        self._trace = trace
         self._streams: set[asyncio.Task[Any]] = set()
         self._stopping = False
         self._serial = itertools.count(1)
@@ -103,13 +110,16 @@ class Methods:
     def _handler(self, descriptor: MethodDescriptor, method: Callable[[Any], Any]) -> MethodHandler:
         parse = _parser(descriptor)
         if descriptor.server_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._guarded(descriptor.name, self._stream(parse, method)))
+            return grpc.unary_stream_rpc_method_handler(self._guarded(descriptor, self._stream(parse, method)))
         if inspect.iscoroutinefunction(method):
-            return grpc.unary_unary_rpc_method_handler(self._guarded(descriptor.name, _waiting(parse, method)))
-        return grpc.unary_unary_rpc_method_handler(self._guarded(descriptor.name, _at_once(parse, method)))
+            return grpc.unary_unary_rpc_method_handler(self._guarded(descriptor, _waiting(parse, method)))
+        return grpc.unary_unary_rpc_method_handler(self._guarded(descriptor, _at_once(parse, method)))
 
-    def _guarded(self, name: str, run: Handler[T]) -> Handler[T]:
+    def _guarded(self, method: MethodDescriptor, run: Handler[T]) -> Handler[T]:
         """Return `run` with an id, observed, and with its errors told to the caller."""
+        name = method.name
+        if self._trace is not None:
+            run = _traced(self._trace, method, run)
         calls = self._observe(name)
 
         async def answer(raw: bytes, context: Context) -> T:
@@ -173,6 +183,23 @@ class _Nobody:
 
     def end(self, seconds: float, code: str) -> None:
         pass
+
+
+def _traced(trace: Trace, method: MethodDescriptor, run: Handler[T]) -> Handler[T]:
+    """Return `run` in a span of its caller's trace."""
+    path = f"{method.containing_service.full_name}/{method.name}"
+
+    async def traced(raw: bytes, context: Context) -> T:
+        with trace(path, context.invocation_metadata() or (), REQUEST_ID.get()) as fail:
+            try:
+                return await run(raw, context)
+            except (Exception, asyncio.CancelledError) as error:
+                wish = _is_callers_wish(error)
+                code = grpc.StatusCode.CANCELLED if wish else failure(error, method.name, REQUEST_ID.get()).code
+                fail(code, with_causes(error))
+                raise
+
+    return traced
 
 
 def _at_once(parse: Parser, method: Callable[[Any], Reply]) -> Handler[bytes]:

@@ -14,7 +14,7 @@ from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
 from cri_dockerd_py.cri.activation import Relay, inherited_listener
 from cri_dockerd_py.cri.image_service import ImageService
 from cri_dockerd_py.cri.inventory_replies import InventoryReplies
-from cri_dockerd_py.cri.methods import MESSAGE_LIMIT_BYTES, Methods, Observe
+from cri_dockerd_py.cri.methods import MESSAGE_LIMIT_BYTES, Methods, Observe, Trace
 from cri_dockerd_py.cri.node import Node
 from cri_dockerd_py.cri.runtime_service import RuntimeService
 from cri_dockerd_py.cri.sockets import PrivateSocket, SocketPath
@@ -36,7 +36,7 @@ class CriServer:
     """Serves a node's CRI; `endpoint` is `unix://<path>`, an absolute path, or `fd://` for a socket from systemd.
 
     `private_dir` is for what this service alone connects to. `observe` is asked once for each RPC's name and returns
-    what is told of its calls.
+    what is told of its calls; `trace` puts each call into its caller's trace.
     """
 
     def __init__(
@@ -45,12 +45,13 @@ class CriServer:
         node: Node,
         private_dir: Path,
         observe: Observe | None = None,
+        trace: Trace | None = None,
         *,
         socket_mode: int = _SOCKET_MODE,
     ) -> None:
         self._endpoint = endpoint
         self._socket_mode = socket_mode
-        self._methods = _methods(node, observe)
+        self._methods = _methods(node, observe, trace)
         self._server: grpc.aio.Server | None = None
         self._path: SocketPath | None = None
         self._relay: Relay | None = None
@@ -101,9 +102,9 @@ class CriServer:
         await self._server.start()
 
 
-def _methods(node: Node, observe: Observe | None) -> Methods:
+def _methods(node: Node, observe: Observe | None, trace: Trace | None) -> Methods:
     replies = InventoryReplies(node.inventory)
-    methods = Methods(observe)
+    methods = Methods(observe, trace)
     services = {"RuntimeService": RuntimeService(node, replies), "ImageService": ImageService(node, replies)}
     for name, service in services.items():
         methods.add(pb.DESCRIPTOR.services_by_name[name], service, PACKAGES)

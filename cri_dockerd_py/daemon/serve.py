@@ -16,6 +16,7 @@ from cri_dockerd_py.core.assembly import Core, CoreSettings
 from cri_dockerd_py.core.node import Node
 from cri_dockerd_py.core.sessions import Sessions
 from cri_dockerd_py.core.stats import Stats
+from cri_dockerd_py.cri.methods import Trace
 from cri_dockerd_py.cri.server import CriServer
 from cri_dockerd_py.daemon.admin_wiring import KubeletWatch, admin_socket
 from cri_dockerd_py.daemon.instance import instance_name, sole_use
@@ -25,6 +26,7 @@ from cri_dockerd_py.daemon.reload import Reloader
 from cri_dockerd_py.daemon.service_manager import ServiceManager
 from cri_dockerd_py.daemon.session_server import session_server
 from cri_dockerd_py.daemon.sides import EngineSide, build_side, chosen_engines
+from cri_dockerd_py.daemon.tracing_wiring import TracedWiring, tracer_for
 from cri_dockerd_py.errors import FailedPrecondition
 from cri_dockerd_py.metrics.endpoint import MetricsEndpoint
 from cri_dockerd_py.metrics.loop_lag import watch_loop
@@ -71,7 +73,11 @@ async def _running(settings: Settings, manager: ServiceManager) -> AsyncIterator
     async with AsyncExitStack() as stack:
         stack.enter_context(sole_use(settings.root_dir))
         metrics = ServiceMetrics(__version__)
+        tracer = tracer_for(settings)
         wiring = MetricsWiring(metrics)
+        if tracer is not None:
+            stack.push_async_callback(tracer.close)
+            wiring = TracedWiring(metrics, tracer)
 
         database = Database(settings.root_dir / "state.db")
         await database.open()
@@ -103,7 +109,8 @@ async def _running(settings: Settings, manager: ServiceManager) -> AsyncIterator
         )
         await stack.enter_async_context(_background(settings, core, network, manager, metrics))
         kubelet = KubeletWatch(metrics.rpcs.series)
-        await stack.enter_async_context(_endpoints(settings, node, metrics, core, kubelet))
+        trace = None if tracer is None else tracer.rpc
+        await stack.enter_async_context(_endpoints(settings, node, metrics, core, kubelet, trace))
         await stack.enter_async_context(admin_socket(settings, core, database, _transfers(sides), kubelet, metrics))
         yield
 
@@ -153,10 +160,10 @@ async def _background(
 
 @asynccontextmanager
 async def _endpoints(
-    settings: Settings, node: Node, metrics: ServiceMetrics, core: Core, kubelet: KubeletWatch
+    settings: Settings, node: Node, metrics: ServiceMetrics, core: Core, kubelet: KubeletWatch, trace: Trace | None
 ) -> AsyncIterator[None]:
     """Serve CRI, and metrics where wanted."""
-    server = CriServer(settings.container_runtime_endpoint, node, settings.private_sockets_dir, kubelet.series)
+    server = CriServer(settings.container_runtime_endpoint, node, settings.private_sockets_dir, kubelet.series, trace)
     page = MetricsEndpoint(metrics.page, lambda: _problem(core))
     try:
         if settings.metrics_bind_addr:

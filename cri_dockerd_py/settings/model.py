@@ -29,8 +29,10 @@ if TYPE_CHECKING:
         NotNegative,
         OptionalName,
         OptionalPath,
+        PerMillion,
         RuntimeTables,
         Seconds,
+        TracingEndpoint,
         UnixEndpoint,
     )
 
@@ -137,6 +139,14 @@ class Settings:
     streaming_tls_cert_file: OptionalPath = _setting("", "the certificate for streaming; empty: plain text")
     streaming_tls_key_file: OptionalPath = _setting("", "the key of the certificate for streaming")
     metrics_bind_addr: BindAddress = _setting("", "host:port for Prometheus metrics; empty: none")
+    tracing_endpoint: TracingEndpoint = _setting(
+        "",
+        "where an OTLP collector takes traces over gRPC: host:port or http://host:port, https:// with TLS; empty: no "
+        "traces. Needs the extra otel, which the packages have",
+    )
+    tracing_sampling_rate_per_million: PerMillion = _setting(
+        0, "of a million calls that come without a trace, how many begin one; a caller's own decision is followed"
+    )
 
     log_level: LogLevel = _setting("info", "error, warning, info or debug")
     log_format: Literal["logfmt", "json"] = _setting("logfmt", "logfmt or json lines on standard error")

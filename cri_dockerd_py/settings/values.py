@@ -92,6 +92,17 @@ def check_bind_address(value: str) -> str:
     return f"{host}:{port}"
 
 
+def check_tracing_endpoint(value: str) -> str:
+    """Return host:port, with http:// or https:// before it where given."""
+    scheme, separator, rest = value.partition("://")
+    host, _, port = (rest if separator else value).rpartition(":")
+    known = not separator or scheme in ("http", "https")
+    address = bool(host) and not set(host) & set("/@ ") and _PORT.fullmatch(port) and 0 < int(port) <= 65535
+    if value and not (known and address and (":" not in host or host.startswith("["))):
+        raise ValueError("expected host:port like 127.0.0.1:4317, with http:// or https:// before it where wanted")
+    return value
+
+
 def check_absolute(path: Path) -> Path:
     """Return a path that does not depend on the working directory."""
     if not path.is_absolute():
@@ -133,5 +144,7 @@ DriverName = Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9._-]*)?$", max_leng
 Name = Annotated[str, Field(min_length=1)]
 OptionalName = Annotated[str, Field(pattern=r"^([a-z][a-z0-9+.-]*)?$", max_length=64)]
 NotNegative = Annotated[int, Field(ge=0)]
+PerMillion = Annotated[int, Field(ge=0, le=1_000_000)]
+TracingEndpoint = Annotated[str, AfterValidator(check_tracing_endpoint)]
 LogLevel = Annotated[Literal["error", "warning", "info", "debug"], BeforeValidator(parse_level)]
 NetworkPlugin = Annotated[Literal["cni"], BeforeValidator(parse_network_plugin)]

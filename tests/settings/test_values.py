@@ -87,3 +87,16 @@ def test_an_empty_docker_endpoint_means_dockers_own_variable(monkeypatch: pytest
     assert values.default_docker_endpoint("") == "unix:///run/other.sock"
     monkeypatch.delenv("DOCKER_HOST")
     assert values.default_docker_endpoint("") == "unix:///var/run/docker.sock"
+
+
+@pytest.mark.parametrize("text", ["", "127.0.0.1:4317", "collector.example:4317", "[::1]:4317", "https://a:1"])
+def test_tracing_endpoints(text: str) -> None:
+    assert values.check_tracing_endpoint(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "a:", ":4317", "a:0", "a:70000", "::1:4317", "grpc://a:1", "http://a:1/x", "u@a:1"]
+)
+def test_bad_tracing_endpoints(text: str) -> None:
+    with pytest.raises(ValueError, match="expected host:port"):
+        values.check_tracing_endpoint(text)
