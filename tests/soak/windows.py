@@ -11,8 +11,7 @@ import grpc
 #: How long after its end a fault still excuses failures: clients wait between two attempts to connect.
 _AFTERMATH_S = 4.0
 ALL_KILLED = "service and engines kill"
-DOCKER_KILLED = ("docker kill", ALL_KILLED)
-DOCKER_ENDED = (*DOCKER_KILLED, "docker restart")
+DOCKER_ENDED = ("docker kill", "docker restart", ALL_KILLED)
 DISK_FULL = "log disk full"
 _TRANSIENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 
