@@ -43,17 +43,18 @@ class Node:
 
     def _connected(self) -> grpc.Channel:
         if self._channel is None:
-            # A service that is being started answers late: a connection is waited for as long as a call.
-            patience_ms = int(CALL_WITHIN_S * 1000)
-            options = [("grpc.use_local_subchannel_pool", 1), ("grpc.min_reconnect_backoff_ms", patience_ms)]
+            options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 1000)]
             self._channel = grpc.insecure_channel(self.machine.cri_address, options=options)
         return self._channel
 
-    def reboot(self) -> None:
-        """Shut the node down and start it again."""
+    def _disconnect(self) -> None:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
+
+    def reboot(self) -> None:
+        """Shut the node down and start it again."""
+        self._disconnect()
         self.machine.stop()
         self.machine.boot()
 
@@ -62,6 +63,8 @@ class Node:
         try:
             status = self.runtime.Status(cri.StatusRequest(), timeout=10.0).status
         except grpc.RpcError:
+            # A connection that was begun while the service was not there may be waited for for long.
+            self._disconnect()
             return False
         return all(condition.status for condition in status.conditions)
 
@@ -135,6 +138,10 @@ class Node:
         """Return the lines of a container's log, without time, stream and tag."""
         path = self.container(container_id).log_path
         return [line.split(" ", 3)[3] for line in self.sh(f"cat {path}").splitlines()]
+
+    def log_lines(self, container_id: str) -> int:
+        """Return how many lines a container's log has."""
+        return int(self.sh(f"wc -l < {self.container(container_id).log_path}"))
 
     def property(self, unit: str, name: str) -> str:
         """Return a property of a systemd unit."""

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.timeout(900)
 
 SERVICE = "cri-dockerd-py.service"
 SLEEP = "trap 'exit 0' TERM; while :; do sleep 1 & wait; done"
-COUNT = "i=0; while :; do echo line $i; i=$((i+1)); done"
+# In bursts: something is always on its way, and in the end it is no more than an emulated machine can look through.
+COUNT = "i=0; while :; do echo line $i; i=$((i+1)); [ $((i % 500)) != 0 ] || sleep 0.2; done"
 MEMORY_BYTES = 64 << 20
 
 
@@ -34,7 +35,8 @@ def test_the_package_is_installed_and_serves(node: Node) -> None:
 def test_a_call_starts_the_service(node: Node) -> None:
     node.sh(f"systemctl stop {SERVICE}")
     assert node.property(SERVICE, "ActiveState") == "inactive"
-    version = node.runtime.Version(cri.VersionRequest(), timeout=CALL_WITHIN_S)
+    # A client gives a connection up after 20 s, in which an emulated machine does not start much.
+    version = node.runtime.Version(cri.VersionRequest(), timeout=CALL_WITHIN_S, wait_for_ready=True)
     assert version.runtime_api_version == "v1"
     assert node.property(SERVICE, "ActiveState") == "active"
 
@@ -70,7 +72,7 @@ def check_limited(node: Node, slice_name: str, pod_id: str, container_id: str) -
     request = cri.PodSandboxStatsRequest(pod_sandbox_id=pod_id)
     pod = node.runtime.PodSandboxStats(request, timeout=CALL_WITHIN_S).stats
     assert pod.linux.memory.working_set_bytes.value > 0
-    assert pod.linux.process_count.value >= 2
+    assert pod.linux.process.process_count.value >= 2
 
 
 def test_a_pod_on_docker_lives_in_its_slice(node: Node) -> None:
@@ -81,24 +83,21 @@ def test_a_pod_on_docker_lives_in_its_slice(node: Node) -> None:
     node.remove_pod(pod_id)
 
 
-def numbers(lines: list[str]) -> list[int]:
-    return [int(line.split()[1]) for line in lines]
-
-
 def test_no_line_is_lost_over_restarts(node: Node) -> None:
     pod = node.pod_config()
     pod_id = node.run_pod(pod)
     container_id = node.start_container(pod_id, pod, COUNT)
     for restart in ("systemctl restart", "systemctl kill -s KILL --kill-who=main", "systemctl restart"):
-        node.wait(lambda: len(node.log(container_id)) > 100, "lines of the log")
+        before = node.log_lines(container_id)
+        node.wait(lambda before=before: node.log_lines(container_id) > before + 100, "lines of the log")
         node.sh(f"{restart} {SERVICE}")
         node.wait_ready()
-    before = len(node.log(container_id))
-    node.wait(lambda: len(node.log(container_id)) > before, "the log going on")
+    before = node.log_lines(container_id)
+    node.wait(lambda: node.log_lines(container_id) > before, "the log going on")
     stop = cri.StopContainerRequest(container_id=container_id, timeout=0)
     node.runtime.StopContainer(stop, timeout=CALL_WITHIN_S)
-    seen = numbers(node.log(container_id))
-    assert seen == list(range(len(seen)))
+    path = node.container(container_id).log_path
+    assert node.sh(f"""awk '$4 != "line" || $5 != NR - 1 {{print; exit}}' {path}""") == ""
     node.remove_pod(pod_id)
 
 
