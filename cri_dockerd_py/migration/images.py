@@ -34,7 +34,8 @@ class ImageCopies:
     async def bring(
         self, source: str, target: str, images: Sequence[PlannedImage], note: Callable[[ImageProgress], None]
     ) -> None:
-        """Bring the images that are not on the target; raise what the first failing one met."""
+        """Bring the images that are not on the target and can be used there; raise what the first failing one met."""
+        images = [image for image in images if not image.unreadable]
         wanted = [image for image in images if not image.present]
         gone = [image for image in wanted if image.missing_at_source]
         if gone:

@@ -31,6 +31,7 @@ class Obstacle(Enum):
     HANDLER = "runtime-handler-missing"
     USER_NAMESPACE = "user-namespace-unsupported"
     RECURSIVE_READ_ONLY = "recursive-read-only-unsupported"
+    IMAGE_FORMAT = "image-format-unsupported"
 
     @property
     def why(self) -> str:
@@ -54,6 +55,10 @@ _WHY = {
     Obstacle.HANDLER: "the target has not its runtime handler; configure it there first",
     Obstacle.USER_NAMESPACE: "it has a user namespace of its own, which the target cannot give it",
     Obstacle.RECURSIVE_READ_ONLY: "it has recursive read-only mounts, which the target cannot make",
+    Obstacle.IMAGE_FORMAT: (
+        "layers of its image are packed with zstd, which this version of the target cannot unpack; "
+        "upgrade it (Docker from 23 on), or rebuild the image with gzip"
+    ),
 }
 _BY_POLICY = {
     RestartPolicy.NEVER: Obstacle.NEVER,

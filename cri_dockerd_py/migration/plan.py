@@ -71,7 +71,7 @@ class Stay:
 
 @dataclass(frozen=True, slots=True)
 class PlannedImage:
-    """An image that pods on the source need on the target."""
+    """An image that pods on the source need on the target; an `unreadable` one cannot be used there."""
 
     id: str
     names: tuple[str, ...]
@@ -79,6 +79,7 @@ class PlannedImage:
     pods: int
     present: bool
     missing_at_source: bool = False
+    unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class Plan:
     @property
     def copy_bytes(self) -> int:
         """The size of the images that are not on the target yet."""
-        return sum(image.size_bytes for image in self.images if not image.present)
+        return sum(image.size_bytes for image in self.images if not image.present and not image.unreadable)
 
     def estimate_s(self, *, move_s: float = TYPICAL_MOVE_S, bytes_per_s: float = TYPICAL_COPY_BYTES_PER_S) -> float:
         """Return about how long it takes, by what a move takes and how fast images are copied."""
@@ -119,16 +120,19 @@ def make_plan(
     facts = facts or {}
     source, target = source_and_target(options.target, engines)
     here = [pod for pod in pods if pod.engine == source.name]
+    needed = needed_images(here, images.get(source.name, {}), images.get(target.name, {}), target)
+    unreadable = {image.id for image in needed if image.unreadable}
     moves: list[PlannedMove] = []
     stays: list[Stay] = []
     for pod, place in ordered(here, facts, options.last):
         trusted = pod.full_name in options.pods or pod.uid in moved_before
         obstacle = _not_chosen(pod, options) or obstacle_to(pod, target, facts, trusted=trusted)
+        if obstacle is None and pod.image_ids & unreadable:
+            obstacle = Obstacle.IMAGE_FORMAT
         if obstacle is None:
             moves.append(_planned(pod, place.rank, place.alone))
         else:
             stays.append(Stay(pod.uid, pod.namespace, pod.name, obstacle))
-    needed = needed_images(here, images.get(source.name, {}), images.get(target.name, {}))
     return Plan(source.name, target.name, tuple(moves), tuple(stays), needed, options)
 
 
@@ -157,19 +161,26 @@ def _planned(pod: Pod, rank: Rank, alone: bool) -> PlannedMove:
 
 
 def needed_images(
-    pods: Iterable[Pod], at_source: Mapping[str, ImageRecord], at_target: Mapping[str, ImageRecord]
+    pods: Iterable[Pod],
+    at_source: Mapping[str, ImageRecord],
+    at_target: Mapping[str, ImageRecord],
+    target: EngineFacts,
 ) -> tuple[PlannedImage, ...]:
     """Return the images of pods' containers, the largest first, and whether they are on the target."""
     users: dict[str, int] = {}
     for pod in pods:
         for image_id in pod.image_ids:
             users[image_id] = users.get(image_id, 0) + 1
-    planned = [_image(image_id, count, at_source, at_target) for image_id, count in users.items()]
+    planned = [_image(image_id, count, at_source, at_target, target) for image_id, count in users.items()]
     return tuple(sorted(planned, key=lambda image: (-image.size_bytes, image.id)))
 
 
 def _image(
-    image_id: str, pods: int, at_source: Mapping[str, ImageRecord], at_target: Mapping[str, ImageRecord]
+    image_id: str,
+    pods: int,
+    at_source: Mapping[str, ImageRecord],
+    at_target: Mapping[str, ImageRecord],
+    target: EngineFacts,
 ) -> PlannedImage:
     record = at_source.get(image_id) or at_target.get(image_id)
     names = () if record is None else (*record.repo_tags, *record.repo_digests)
@@ -177,4 +188,6 @@ def _image(
     # An image without one of its names would be pulled by that name.
     present = there is not None and set(names) <= {*there.repo_tags, *there.repo_digests}
     size_bytes = 0 if record is None else record.size_bytes
-    return PlannedImage(image_id, names, size_bytes, pods, present, image_id not in at_source and not present)
+    missing = image_id not in at_source and not present
+    unreadable = not present and record is not None and record.zstd and not target.zstd_layers
+    return PlannedImage(image_id, names, size_bytes, pods, present, missing, unreadable)

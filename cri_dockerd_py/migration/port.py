@@ -111,6 +111,7 @@ class EngineFacts:
     version: str = ""
     root_dir: str = ""
     handlers: tuple[RuntimeHandler, ...] = ()
+    zstd_layers: bool = True
 
 
 def engine_facts(port: NodePort) -> tuple[EngineFacts, ...]:
@@ -123,5 +124,11 @@ def _facts(side: Side) -> EngineFacts:
     if info is None:
         return EngineFacts(side.name, side.health.ready, side.health.reason)
     return EngineFacts(
-        side.name, side.health.ready, side.health.reason, info.version, info.root_dir, info.runtime_handlers
+        side.name,
+        side.health.ready,
+        side.health.reason,
+        info.version,
+        info.root_dir,
+        info.runtime_handlers,
+        info.zstd_layers,
     )

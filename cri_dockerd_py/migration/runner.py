@@ -14,9 +14,9 @@ from cri_dockerd_py.migration.images import ImageCopies
 from cri_dockerd_py.migration.journal import Journal
 from cri_dockerd_py.migration.mover import Mover
 from cri_dockerd_py.migration.moves import Move, MoveState, Run, RunState
-from cri_dockerd_py.migration.plan import needed_images
+from cri_dockerd_py.migration.plan import needed_images, source_and_target
 from cri_dockerd_py.migration.pods import Pod, pods_of
-from cri_dockerd_py.migration.port import NodePort
+from cri_dockerd_py.migration.port import NodePort, engine_facts
 from cri_dockerd_py.migration.progress import Board, ImageProgress, Progress
 
 _LOG = logging.getLogger(__name__)
@@ -88,7 +88,9 @@ class Runner:
     async def _bring_images(self) -> None:
         """Copy what is missing, then let new pods go to the target."""
         source, target = self.run.source, self.run.target
-        images = needed_images(self._leaving_pods(), self._port.images(source), self._port.images(target))
+        _, facts = source_and_target(target, engine_facts(self._port))
+        at_source, at_target = self._port.images(source), self._port.images(target)
+        images = needed_images(self._leaving_pods(), at_source, at_target, facts)
         await self._until_asked(self._copies.bring(source, target, images, self._note_images))
         if self.run.state is not RunState.IMAGES:
             return

@@ -23,6 +23,8 @@ from cri_dockerd_py.migration.runner import Runner
 
 _LOG = logging.getLogger(__name__)
 _KUBELET_WITHIN_S = 60.0
+#: Pods whose next sandboxes go to the source as well: nobody wants them on the target, or they cannot run there.
+_KEPT_WHERE_THEY_ARE = (Obstacle.NOT_CHOSEN, Obstacle.IMAGE_FORMAT)
 
 
 class Migrations:
@@ -158,7 +160,7 @@ class Migrations:
         self._require_engines()
         self._require_kubelet()
         now = time.time_ns()
-        kept = tuple(stay.uid for stay in plan.stays if stay.obstacle is Obstacle.NOT_CHOSEN)
+        kept = tuple(stay.uid for stay in plan.stays if stay.obstacle in _KEPT_WHERE_THEY_ARE)
         default_before = self._port.default_engine()
         run = Run(
             0,

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 class ImageRecord:
     """An image of the store. `id` is the one string that names it everywhere (CST-05); tags and digests are normalised.
 
-    Exactly one of `uid` and `username` is set when the image names a user (IMG-09).
+    Exactly one of `uid` and `username` is set when the image names a user (IMG-09). `zstd` tells of layers that the
+    store keeps packed with zstd, which not every engine can unpack.
     """
 
     id: str
@@ -22,6 +23,7 @@ class ImageRecord:
     pinned: bool = False
     stop_signal: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    zstd: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,10 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """Facts about an engine that change only when it is restarted or upgraded."""
+    """Facts about an engine that change only when it is restarted or upgraded.
+
+    `zstd_layers` tells whether it unpacks layers that are packed with zstd.
+    """
 
     name: str
     version: str
@@ -44,3 +47,4 @@ class EngineInfo:
     root_dir: str
     runtime_handlers: tuple[RuntimeHandler, ...]
     supplemental_groups_policy: bool = False
+    zstd_layers: bool = True

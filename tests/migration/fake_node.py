@@ -34,11 +34,13 @@ class FakeSide:
     name: str
     health: FakeHealth = field(default_factory=FakeHealth)
     handlers: tuple[RuntimeHandler, ...] = (RuntimeHandler(""),)
+    zstd_layers: bool = True
 
     @property
     def info(self) -> EngineInfo:
         """Facts that fit any engine."""
-        return EngineInfo(self.name, "1.0", "1", CgroupDriver.CGROUPFS, 1, f"/var/lib/{self.name}", self.handlers)
+        info = EngineInfo(self.name, "1.0", "1", CgroupDriver.CGROUPFS, 1, f"/var/lib/{self.name}", self.handlers)
+        return replace(info, zstd_layers=self.zstd_layers)
 
 
 class FakeNode:

@@ -170,6 +170,23 @@ async def test_images_are_copied_once_and_by_all_their_names() -> None:
     assert plan(node).copy_bytes == 1000
 
 
+async def test_pods_of_images_that_the_target_cannot_unpack_stay() -> None:
+    node = FakeNode()
+    node.add_pod("web", engine=CONTAINERD)
+    packed = node.newest(node.add_pod("packed", engine=CONTAINERD, containers=()))
+    assert packed is not None
+    node.add_container(packed, "app", image="zstd")
+    record = ImageRecord("zstd", ("docker.io/library/zstd:1",), (), 1000, zstd=True)
+    node.stores[CONTAINERD] = {"zstd": record, "image": ImageRecord("image", (), (), 10)}
+    assert obstacles(plan(node, target=DOCKER)) == {}
+
+    node.docker.zstd_layers = False
+    planned = plan(node, target=DOCKER)
+    assert (obstacles(planned), planned.copy_bytes) == ({"packed": Obstacle.IMAGE_FORMAT}, 10)
+    node.stores[DOCKER]["zstd"] = record
+    assert obstacles(plan(node, target=DOCKER)) == {}
+
+
 async def test_the_estimate_counts_waves_and_bytes() -> None:
     node = FakeNode()
     for index in range(5):

@@ -43,6 +43,19 @@ async def test_chosen_pods_move_and_new_ones_stay_at_the_source(scene: Scene) ->
     assert scene.node.pins == {"uid-web-1": CONTAINERD}
 
 
+async def test_pods_whose_image_the_target_cannot_unpack_are_kept_at_the_source(scene: Scene) -> None:
+    scene.node.containerd.zstd_layers = False
+    scene.node.stores[DOCKER]["zstd"] = ImageRecord("zstd", ("docker.io/library/zstd:1",), (), 1000, zstd=True)
+    scene.node.add_pod("web")
+    packed = scene.node.newest(scene.node.add_pod("packed", containers=()))
+    assert packed is not None
+    scene.node.add_container(packed, "app", image="zstd")
+    await scene.migrations.run(options())
+    assert (await scene.ended()).run is not None
+    assert scene.engines() == {"uid-packed": {DOCKER}, "uid-web": {CONTAINERD}}
+    assert (scene.forth.copied, scene.node.pins) == (["image"], {"uid-packed": DOCKER})
+
+
 async def test_excluded_pods_are_kept_at_the_source(scene: Scene) -> None:
     add_pods(scene, 2)
     await scene.migrations.run(options(exclude=("*/web-1",)))

@@ -37,6 +37,11 @@ class ImageDetails:
         chain = chain_ids(self.config.diff_ids)
         return chain[-1] if chain else ""
 
+    @property
+    def zstd(self) -> bool:
+        """Whether a layer is packed with zstd."""
+        return any(layer.media_type.endswith((".zstd", "+zstd")) for layer in self.layers)
+
 
 def details_of(image: PulledImage) -> ImageDetails:
     """Return what a pull has already read."""

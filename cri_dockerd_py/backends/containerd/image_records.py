@@ -103,6 +103,7 @@ def _image_record(members: Sequence[Image], details: Mapping[str, ImageDetails],
         pinned=pinned_name in tags or any(PINNED.items() <= dict(member.labels).items() for member in members),
         stop_signal=config.stop_signal,
         labels=config.labels,
+        zstd=any(variant.zstd for variant in variants),
     )
 
 

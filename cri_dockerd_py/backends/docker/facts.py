@@ -16,6 +16,7 @@ from cri_dockerd_py.model.node import CgroupDriver, EngineInfo, RuntimeHandler
 _STOCK_ALIASES = re.compile(r"io\.containerd\..*")
 _FEATURES = "org.opencontainers.runtime-spec.features"
 _RECURSIVE_READ_ONLY_KERNEL = (5, 12)
+_UNPACKS_ZSTD = (1, 42)  # Docker 23
 _DEFAULT_HANDLERS = frozenset({"", "docker"})
 
 
@@ -48,6 +49,7 @@ class DaemonFacts:
             root_dir=self.root_dir,
             runtime_handlers=tuple(handlers),
             supplemental_groups_policy=True,
+            zstd_layers=self.api >= _UNPACKS_ZSTD,
         )
 
     def runtime_for(self, handler: str) -> str:
