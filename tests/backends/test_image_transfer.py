@@ -6,8 +6,9 @@ import asyncio
 import io
 import secrets
 import shutil
+import subprocess
 import tarfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from tests.backends.containerd.layered import Pusher, layered, random_tars
 from tests.engines import ContainerdNode, DockerEngine, RegistryServer
 
 _BIG_BYTES = 8 << 20
+_CONTENT = "io.containerd.content.v1.content"
 
 
 class ArchivesOnly(ImageSource):
@@ -224,6 +226,49 @@ async def test_a_copy_that_was_cut_off_goes_on_where_it_was(stores: Stores) -> N
     assert steps[0] >= _BIG_BYTES // 4, "it began anew"
 
 
+@pytest.fixture
+def small_disk(second_node: ContainerdNode) -> Iterator[Callable[[str], Callable[[], None]]]:
+    """A function that puts 4 MiB of disk under a part of containerd's data, and returns one that makes it large."""
+    mounted: list[Path] = []
+
+    def put(part: str) -> Callable[[], None]:
+        path = second_node.directory / "c-root" / part
+        if part == _CONTENT:  # containerd 2 makes it with its first blob, and never again
+            (path / "ingest").mkdir(parents=True, exist_ok=True)
+        directories = [entry.name for entry in path.iterdir() if entry.is_dir()]
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(path)], check=True)
+        mounted.append(path)
+        for name in directories:
+            (path / name).mkdir()
+        return lambda: subprocess.run(["mount", "-o", "remount,size=64m", str(path)], check=True) and None
+
+    yield put
+    for path in mounted:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+@pytest.mark.parametrize("part", [_CONTENT, "io.containerd.snapshotter.v1.overlayfs/snapshots"])
+@pytest.mark.parametrize("archives", [False, True])
+async def test_a_disk_that_is_full_in_the_middle_of_a_copy(
+    stores: Stores, small_disk: Callable[[str], Callable[[], None]], tmp_path: Path, part: str, archives: bool
+) -> None:
+    enlarge = small_disk(part)
+    image = await load(stores, [tar_of(("data", secrets.token_bytes(_BIG_BYTES), ""))])
+    with pytest.raises(CriError, match=r"(?i)no space left on device"):
+        await stores.there(image, archives=archives)
+    assert await stores.containerd.engine.images.inspect(image.id) is None
+    assert stores.ctr("images", "ls", "--quiet") == ""
+    assert stores.ctr("snapshots", "ls").splitlines()[1:] == []
+
+    enlarge()
+    assert await stores.there(image, archives=archives) == image.id
+    assert ("data", _BIG_BYTES) in stores.rootfs(image, tmp_path)
+    # What the first try had is held for a while, by a lease that ends by itself.
+    assert all(lease.startswith("cri-dockerd-py-import-kept-") for lease in stores.ctr("leases", "ls", "-q").split())
+    assert stores.ctr("content", "active").splitlines()[1:] == []
+    stores.ctr("images", "rm", "--sync", *stores.ctr("images", "ls", "--quiet").split())
+
+
 async def test_a_layer_that_is_not_what_it_was_is_refused(stores: Stores) -> None:
     content = secrets.token_bytes(100_000)
     image = await load(stores, [tar_of(("file", content, ""))])
@@ -277,6 +322,30 @@ async def test_an_image_goes_back(stores: Stores, registry: RegistryServer, push
     chunks, stat = stores.real_docker.client.api.get_archive(container, "/a/data")
     assert stat["size"] == 3 << 20 < len(b"".join(chunks))
     stores.real_docker.client.api.remove_container(container)
+
+
+async def test_zstd_layers_go_to_a_docker_that_can_unpack_them(
+    stores: Stores, registry: RegistryServer, pusher_name: str
+) -> None:
+    pusher = Pusher(registry.address, f"test/{pusher_name}", "")
+    packed = pusher.image(layered(random_tars(2, 300_000), ("+zstd",)), "1")
+    other = pusher.image(layered(random_tars(1, 3000), ("+gzip",)), "2")
+    await stores.containerd.engine.images.pull(packed, None)
+    await stores.containerd.engine.images.pull(other, None)
+    image = await image_of(stores.containerd.engine, packed)
+    assert (image.zstd, (await image_of(stores.containerd.engine, other)).zstd) == (True, False)
+
+    if (await stores.docker.engine.events.snapshot()).info.zstd_layers:
+        assert await stores.back(image) == image.id
+        container = stores.real_docker.client.api.create_container(image.id)["Id"]
+        chunks, stat = stores.real_docker.client.api.get_archive(container, "/file-1")
+        assert stat["size"] == 300_000 < len(b"".join(chunks))
+        stores.real_docker.client.api.remove_container(container)
+    else:
+        assert stores.real_docker.name == "docker-20.10"
+        with pytest.raises(CriError):
+            await stores.back(image)
+        assert await stores.docker.engine.images.inspect(image.id) is None
 
 
 async def test_docker_s_containerd_store_is_shared_and_not_copied(
