@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import secrets
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,6 +71,34 @@ def test_pulled_image_is_whole(cri: Cri, pod: Pod, pulled: str, unique_image: Bu
         assert cri.image(name) == image
     assert pull(cri, pulled) == image.id
     assert pod.run("echo", "ran", image=image.id).output() == "ran"
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """An empty directory whose path fits into an archive's links."""
+    with tempfile.TemporaryDirectory(prefix="cdp-", dir="/tmp") as path:
+        yield Path(path)
+
+
+@pytest.mark.parametrize("way", ["link", "dots", "both"])
+def test_layers_do_not_lead_out_of_the_image(
+    cri: Cri, registry: RegistryServer, repository: str, short_path: Path, way: str
+) -> None:
+    up = "../" * 20
+    files = {
+        "link": {"out": LayerFile(link_target=str(short_path)), "out/evil": LayerFile(b"evil", 0o644)},
+        "dots": {f"{up}{short_path}/evil": LayerFile(b"evil", 0o644)},
+        "both": {"out": LayerFile(link_target=f"{up}{short_path}"), "out/evil": LayerFile(b"evil", 0o644)},
+    }[way]
+    reference = push(registry.address, repository, "one", build_image(files, {"Cmd": ["/none"]}))
+    # An engine keeps the file inside, or refuses the layer by the name of what it has in it.
+    said = "evil"
+    try:
+        remove(cri, pull(cri, reference))
+    except grpc.RpcError as error:
+        said = error.details() or ""
+    assert "evil" in said
+    assert list(short_path.iterdir()) == []
 
 
 @pytest.mark.behaviour("IMG-05", "IMG-04")
