@@ -141,3 +141,35 @@ def test_a_full_disk_is_told_before_anything_moves(node: MigratingNode, full_dis
         status = node.ask("status")
         assert status["default_engine"] == "docker"
         assert node.engines_of(pod) == {"docker"}
+
+
+@pytest.fixture
+def few_files(node: MigratingNode) -> Iterator[Path]:
+    """A file system over containerd's content that has room for many bytes in few files."""
+    store = Path(node.containerd.directory) / "c-root" / "io.containerd.content.v1.content"
+    (store / "ingest").mkdir(parents=True, exist_ok=True)
+    names = [entry.name for entry in store.iterdir()]
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g,nr_inodes=10", "tmpfs", str(store)], check=True)
+    for name in names:
+        (store / name).mkdir()
+    yield store
+    for name in node.containerd.ctr("images", "ls", "--quiet").split():
+        node.containerd.ctr("images", "rm", "--sync", name)
+    subprocess.run(["umount", "-l", str(store)], check=True)
+
+
+def test_a_disk_that_is_full_in_the_middle_stops_it_and_it_is_resumed(node: MigratingNode, few_files: Path) -> None:
+    with node.kubelet() as kubelet:
+        (pod,) = started(kubelet, [web_pod("web")])
+        done = node.run("migrate", "run", "--to=containerd", "--settle=1", "--output=json")
+        assert done.returncode == 3
+        assert "no space left on device" in done.stdout.splitlines()[-1].lower()
+        assert (node.ask("status")["default_engine"], node.engines_of(pod)) == ("docker", {"docker"})
+        assert kept(node, pod, "starts") == "1\n"
+
+        subprocess.run(["mount", "-o", "remount,nr_inodes=10000", str(few_files)], check=True)
+        assert node.run("migrate", "resume").returncode == 0
+        finish_on(node, kubelet, [pod], "containerd")
+        assert node.containerd.ctr("content", "active").splitlines()[1:] == []
+        kubelet.delete(pod)
+        wait_until(lambda: not kubelet.pods, "the end of the pod", 60)
