@@ -230,6 +230,8 @@ def test_start_replaces_a_task_of_which_containerd_could_not_tell(
             TasksStub(channel).Create(create, metadata=[("containerd-namespace", own_containerd_node.namespace)])
         container.start()
         assert container.exec("echo", "alive").stdout == b"alive\n"
+        threading.Event().wait(1.5)  # in which the news of the first task's end come
+        assert container.status().state == pb.CONTAINER_RUNNING
         pod.remove()
 
 

@@ -180,7 +180,7 @@ class ContainerdEvents(EventSource):
 
     def _exited(self, event: TaskExit) -> None:
         if event.id == event.container_id:
-            self._exits.ended(event.container_id, event.exit_status, time_ns(event.exited_at))
+            self._exits.ended(event.container_id, event.exit_status, time_ns(event.exited_at), event.pid)
         else:
             self._execs.ended(event.id, event.exit_status)
 

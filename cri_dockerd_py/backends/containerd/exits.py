@@ -77,8 +77,11 @@ class Exits:
         finally:
             del self._starting[object_id]
 
-    def ended(self, object_id: str, exit_code: int, at_ns: int) -> asyncio.Task[None] | None:
-        """Deal with the end of an object's first process, once; None for what is not ours."""
+    def ended(self, object_id: str, exit_code: int, at_ns: int, pid: int = 0) -> asyncio.Task[None] | None:
+        """Deal with the end of an object's first process, once; None for what is not ours.
+
+        With a pid, the end of a process that is not the object's any more is left alone.
+        """
         held = self._objects.held.get(object_id)
         if held is None:
             return None
@@ -86,7 +89,7 @@ class Exits:
         if job is None:
             loop = asyncio.get_running_loop()
             job = loop.create_task(
-                self._deal_with(held, exit_code, at_ns or time.time_ns()), name=f"end of {object_id}"
+                self._deal_with(held, exit_code, at_ns or time.time_ns(), pid), name=f"end of {object_id}"
             )
             self._jobs[object_id] = job
             job.add_done_callback(lambda _done: self._jobs.pop(object_id, None))
@@ -185,11 +188,13 @@ class Exits:
         if jobs:
             await asyncio.wait(jobs)
 
-    async def _deal_with(self, held: Held, exit_code: int, at_ns: int) -> None:
+    async def _deal_with(self, held: Held, exit_code: int, at_ns: int, pid: int) -> None:
         try:
             start = self._starting.get(held.id)
             if start is not None and not await asyncio.shield(start):
                 return
+            if pid and self._objects.running.get(held.id, pid) != pid:
+                return  # of a task that has been replaced
             event = await self._end(held, exit_code, at_ns)
             self._objects.running.pop(held.id, None)
             self.tell(event)
