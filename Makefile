@@ -93,6 +93,10 @@ format: venv-dev ## let ruff format and fix
 	.venv/bin/ruff check --fix $(SOURCES)
 	.venv/bin/ruff format $(SOURCES)
 
+.PHONY: audit
+audit: venv-dev ## look the packages of the lock file up for known vulnerabilities
+	.venv/bin/python packaging/audit requirements-otel.lock
+
 .PHONY: proto
 proto: venv-dev ## regenerate cri_dockerd_py/_generated from proto/
 	.venv/bin/python proto/generate.py
