@@ -7,10 +7,9 @@ import os
 import stat
 from collections.abc import Sequence
 
-from cri_dockerd_py.backends.users import UserFiles
+from cri_dockerd_py.backends.users import FILE_LIMIT_BYTES, UserFiles
 from cri_dockerd_py.errors import InvalidArgument
 
-LIMIT_BYTES = 1 << 20
 PATHS = ("etc/passwd", "etc/group")
 _OPAQUE_XATTR = "trusted.overlay.opaque"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -83,11 +82,11 @@ def _is_opaque(directory_fd: int) -> bool:
 
 def _read_file(directory_fd: int, name: str) -> str:
     with open(os.open(name, _FILE, dir_fd=directory_fd), "rb") as file:
-        return file_text(file.read(LIMIT_BYTES + 1), name)
+        return file_text(file.read(FILE_LIMIT_BYTES + 1), name)
 
 
 def file_text(content: bytes, path: str) -> str:
     """Return a file's text; InvalidArgument for one that is too large."""
-    if len(content) > LIMIT_BYTES:
-        raise InvalidArgument(f"the image's {path} is larger than {LIMIT_BYTES} bytes; use another image")
+    if len(content) > FILE_LIMIT_BYTES:
+        raise InvalidArgument(f"the image's {path} is larger than {FILE_LIMIT_BYTES} bytes; use another image")
     return content.decode("utf-8", "replace")

@@ -12,7 +12,11 @@ from typing import NamedTuple
 from cri_dockerd_py.errors import InvalidArgument
 from cri_dockerd_py.model.security import GroupsPolicy
 
+#: What is read of each of an image's two files: to look through more would hold up everybody's calls.
+FILE_LIMIT_BYTES = 1 << 20
 _LAST_ID = (1 << 32) - 2
+_LAST_ID_DIGITS = len(str(_LAST_ID))
+_NAME_LIMIT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,15 @@ class _User(NamedTuple):
     gid: int
 
 
+def split_user(user: str) -> tuple[int | None, str]:
+    """Return (uid, "") for an image's numeric user, (None, name) for anything else; a name that is too long is cut.
+
+    Every list of images shows this, so nothing that an image may say can make it too large for a number or a message.
+    """
+    name = user.partition(":")[0]
+    return (int(name), "") if _is_id(name) else (None, name[:_NAME_LIMIT])
+
+
 def resolve_user(files: UserFiles, wish: UserWish) -> ResolvedUser:
     """Return the ids, or raise InvalidArgument for a name that the image does not know."""
     name, uid, gid = _user_of(files, wish)
@@ -69,7 +82,7 @@ def _user_of(files: UserFiles, wish: UserWish) -> _User:
     if wish.run_as_group is not None:
         raise InvalidArgument("run_as_group is set without run_as_user or run_as_username: set one of them too")
     name, _, group = wish.image_user.partition(":")
-    user = _by_uid(files, int(name)) if name.isdecimal() else _by_name(files, name) if name else _by_uid(files, 0)
+    user = _by_uid(files, _id(name)) if _is_number(name) else _by_name(files, name) if name else _by_uid(files, 0)
     return user._replace(gid=_gid_of(files, group)) if group else user
 
 
@@ -77,8 +90,8 @@ def _by_name(files: UserFiles, name: str) -> _User:
     for user in _users(files):
         if user.name == name:
             return user
-    if name.isdecimal():
-        return _by_uid(files, int(name))
+    if _is_number(name):
+        return _by_uid(files, _id(name))
     raise InvalidArgument(f"user {name[:80]!r} is not in the image's /etc/passwd; use a numeric user or another image")
 
 
@@ -90,8 +103,8 @@ def _by_uid(files: UserFiles, uid: int) -> _User:
 
 
 def _gid_of(files: UserFiles, group: str) -> int:
-    if group.isdecimal():
-        return int(group)
+    if _is_number(group):
+        return _id(group)
     for name, gid, _ in _groups(files):
         if name == group:
             return gid
@@ -123,5 +136,15 @@ def _rows(text: str, least_fields: int) -> Iterable[list[str]]:
             yield fields
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
 def _is_id(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and int(text) <= _LAST_ID
+    return _is_number(text) and len(text) <= _LAST_ID_DIGITS and int(text) <= _LAST_ID
+
+
+def _id(number: str) -> int:
+    if not _is_id(number):
+        raise InvalidArgument(f"{number[:80]} is no user or group: use a number up to {_LAST_ID}")
+    return int(number)

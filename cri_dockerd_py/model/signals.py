@@ -11,6 +11,7 @@ _NAMES = (
 ).split()
 _FIRST_REALTIME = len(_NAMES)
 _RTMIN, _RTMAX = 34, 64
+_LONGEST_NUMBER = len(str(_RTMAX))
 #: CRI number of the signal that ends a process politely.
 SIGTERM = _NAMES.index("SIGTERM")
 LAST_SIGNAL = _FIRST_REALTIME + _RTMAX - _RTMIN
@@ -36,7 +37,7 @@ def signal_name(cri_signal: int) -> str:
 def parse_signal(text: str) -> int:
     """Return the CRI number of an image's stop signal (`SIGTERM`, `TERM`, `15`, `RTMIN+3`); SIGTERM when unknown."""
     word = text.strip().upper()
-    if word.isdecimal():
+    if _is_number(word):
         return _from_linux(int(word))
     word = word if word.startswith("SIG") else f"SIG{word}"
     if word in _NAMES:
@@ -44,9 +45,14 @@ def parse_signal(text: str) -> int:
     for prefix, base, sign in (("SIGRTMIN", _RTMIN, 1), ("SIGRTMAX", _RTMAX, -1)):
         if word.startswith(prefix):
             offset = word.removeprefix(prefix).lstrip("+-") or "0"
-            if offset.isdecimal():
+            if _is_number(offset):
                 return _from_linux(base + sign * int(offset))
     return SIGTERM
+
+
+def _is_number(text: str) -> bool:
+    """Whether this may be a signal's number; images say what they like, and Python refuses to read endless ones."""
+    return text.isascii() and text.isdecimal() and len(text) <= _LONGEST_NUMBER
 
 
 def _from_linux(number: int) -> int:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cri_dockerd_py.backends.docker import user_files
-from cri_dockerd_py.backends.users import ResolvedUser, UserFiles, UserWish, resolve_user
+from cri_dockerd_py.backends.users import FILE_LIMIT_BYTES, ResolvedUser, UserFiles, UserWish, resolve_user, split_user
 from cri_dockerd_py.errors import InvalidArgument
 from cri_dockerd_py.model.security import GroupsPolicy
 
@@ -58,11 +58,41 @@ def test_resolution(wish: dict[str, Any], expected: tuple[int, int, tuple[int, .
         {"image_user": "nobody"},
         {"image_user": "web:nogroup"},
         {"image_user": "bad"},
+        {"image_user": "4294967295"},
+        {"image_user": "9" * 5000},
+        {"image_user": "0:4294967295"},
+        {"image_user": "web:" + "9" * 5000},
+        {"image_user": "\u0661"},
+        {"run_as_username": "9" * 5000},
     ],
 )
 def test_unknown_names_are_refused(wish: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):
         resolve_user(FILES, UserWish(**wish))
+
+
+@pytest.mark.behaviour("IMG-09")
+@pytest.mark.parametrize(
+    ("user", "shown"),
+    [
+        ("", (None, "")),
+        ("1002", (1002, "")),
+        ("1003:users", (1003, "")),
+        ("web:users", (None, "web")),
+        ("4294967294", (4294967294, "")),
+        ("4294967295", (None, "4294967295")),
+        ("9" * 5000, (None, "9" * 256)),
+        ("x" * 5000, (None, "x" * 256)),
+        ("\u0661", (None, "\u0661")),
+    ],
+)
+def test_the_user_of_an_image_as_lists_show_it(user: str, shown: tuple[int | None, str]) -> None:
+    assert split_user(user) == shown
+
+
+def test_numbers_without_end_in_the_files_are_passed_over() -> None:
+    files = UserFiles(f"web:x:{'9' * 5000}:0\nweb:x:7:8\n", f"extra:x:{'9' * 5000}:web\nextra:x:9:web\n")
+    assert resolve_user(files, UserWish(image_user="web")) == ResolvedUser(7, 8, (9,))
 
 
 @given(st.text(max_size=80), st.text(max_size=80), st.text(max_size=10))
@@ -142,4 +172,12 @@ async def test_links_are_never_followed(tmp_path: Path, link: str) -> None:
 
 async def test_files_that_are_too_large(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="larger"):
-        await _files(_layer(tmp_path, "top", {"etc/passwd": "x" * ((1 << 20) + 1)}))
+        await _files(_layer(tmp_path, "top", {"etc/passwd": "x" * (FILE_LIMIT_BYTES + 1)}))
+
+
+async def test_files_of_unusual_size_are_not_kept_in_memory(tmp_path: Path) -> None:
+    layer = _layer(tmp_path, "top", {"etc/passwd": "x" * FILE_LIMIT_BYTES})
+    client: Any = _Client(_document(layer))
+    reader = user_files.ImageUserFiles(client)
+    assert await reader.files("sha256:1") == await reader.files("sha256:1")
+    assert client.calls == 2

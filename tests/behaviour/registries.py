@@ -25,7 +25,9 @@ def push(address: str, repository: str, tag: str, image: BuiltImage) -> str:
         target = urlsplit(location)
         query = f"{target.query}&digest={content_digest}" if target.query else f"digest={content_digest}"
         _request(connection, "PUT", f"{target.path}?{query}", content, "application/octet-stream", expect=201)
-    _request(connection, "PUT", f"/v2/{repository}/manifests/{tag}", image.manifest(), DOCKER_MANIFEST_TYPE, expect=201)
+    manifest = image.manifest()
+    kind = str(json.loads(manifest)["mediaType"])
+    _request(connection, "PUT", f"/v2/{repository}/manifests/{tag}", manifest, kind, expect=201)
     connection.close()
     return f"{address}/{repository}:{tag}"
 

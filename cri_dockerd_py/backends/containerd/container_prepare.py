@@ -237,7 +237,7 @@ class ContainerPreparation:
             supplemental_groups=security.supplemental_groups,
             policy=security.groups_policy,
         )
-        return resolve_user(await self._user_files.files(image_id, rootfs), wish)
+        return await asyncio.to_thread(resolve_user, await self._user_files.files(image_id, rootfs), wish)
 
     async def _with_image(self, mount: Mount, sandbox_id: str) -> Mount:
         if mount.image is None:

@@ -22,6 +22,7 @@ from cri_dockerd_py._generated.containerd_v1.images_pb2 import (
 from cri_dockerd_py._generated.containerd_v1.types_pb2 import Descriptor
 from cri_dockerd_py.backends.containerd.client import ContainerdClient
 from cri_dockerd_py.backends.containerd.image_details import ImageDetails
+from cri_dockerd_py.backends.users import split_user
 from cri_dockerd_py.errors import AlreadyExists, InvalidArgument, NotFound
 from cri_dockerd_py.model.image import ImageRecord
 from cri_dockerd_py.model.image_ref import ImageRef, parse_reference
@@ -92,7 +93,7 @@ def _image_record(members: Sequence[Image], details: Mapping[str, ImageDetails],
     references = [reference for member in members if (reference := _reference(member.name)) is not None]
     config = variants[0].config
     tags = tuple(sorted(str(reference) for reference in references if reference.tag))
-    uid, username = _split_user(config.user)
+    uid, username = split_user(config.user)
     return ImageRecord(
         id=variants[0].id,
         repo_tags=tags,
@@ -116,8 +117,3 @@ def _reference(name: str) -> ImageRef | None:
     except InvalidArgument:
         return None
     return reference if str(reference) == name else None
-
-
-def _split_user(user: str) -> tuple[int | None, str]:
-    name = user.partition(":")[0]
-    return (int(name), "") if name.isdecimal() else (None, name)

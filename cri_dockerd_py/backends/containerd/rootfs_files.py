@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
-from cri_dockerd_py.backends.users import UserFiles
+from cri_dockerd_py.backends.users import FILE_LIMIT_BYTES, UserFiles
 from cri_dockerd_py.errors import FailedPrecondition, InvalidArgument
 
-LIMIT_BYTES = 10 << 20
 _LINKS_LIMIT = 40
 _NAMES_LIMIT = 4096
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -77,9 +76,9 @@ def read_file(layers: Sequence[str], path: str) -> bytes:
         if descriptor is None:
             return b""
         with open(descriptor, "rb") as file:
-            content = file.read(LIMIT_BYTES + 1)
-    if len(content) > LIMIT_BYTES:
-        raise InvalidArgument(f"the image's {path} is larger than {LIMIT_BYTES} bytes; use another image")
+            content = file.read(FILE_LIMIT_BYTES + 1)
+    if len(content) > FILE_LIMIT_BYTES:
+        raise InvalidArgument(f"the image's {path} is larger than {FILE_LIMIT_BYTES} bytes; use another image")
     return content
 
 

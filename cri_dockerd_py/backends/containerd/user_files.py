@@ -10,26 +10,23 @@ from pathlib import Path
 from cri_dockerd_py._generated.containerd_v1.types_pb2 import Mount
 from cri_dockerd_py.backends import host_mounts
 from cri_dockerd_py.backends.containerd.rootfs_files import NeedsMountError, layers_of, read_user_files
+from cri_dockerd_py.backends.known_user_files import KnownUserFiles
 from cri_dockerd_py.backends.users import UserFiles
-
-_IMAGES_LIMIT = 512
 
 
 class ImageUserFiles:
-    """`files` is cheap from the second time on: an image never changes."""
+    """`files` is cheap from the second time on."""
 
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
-        self._known: dict[str, UserFiles] = {}
+        self._known = KnownUserFiles()
 
     async def files(self, image_id: str, rootfs: Sequence[Mount]) -> UserFiles:
         """Return the files of an image, on whose content `rootfs` is a fresh snapshot."""
         known = self._known.get(image_id)
         if known is None:
             known = await asyncio.to_thread(self._read, rootfs)
-            if len(self._known) >= _IMAGES_LIMIT:
-                self._known.clear()
-            self._known[image_id] = known
+            self._known.keep(image_id, known)
         return known
 
     def _read(self, rootfs: Sequence[Mount]) -> UserFiles:

@@ -85,7 +85,7 @@ class ContainerPreparation:
             supplemental_groups=security.supplemental_groups,
             policy=security.groups_policy,
         )
-        return resolve_user(await self._user_files.files(image.id), wish)
+        return await asyncio.to_thread(resolve_user, await self._user_files.files(image.id), wish)
 
     async def _with_image(self, mount: Mount, sandbox_id: str, facts: DaemonFacts) -> Mount:
         """Return a bind mount of the image's content where Docker cannot mount it by itself."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cri_dockerd_py.backends.users import split_user
 from cri_dockerd_py.errors import InvalidArgument
 from cri_dockerd_py.model.image import ImageRecord
 from cri_dockerd_py.model.image_ref import normalize_reference
@@ -56,11 +57,3 @@ def names_of(texts: Sequence[str] | None, *, digests: bool) -> tuple[str, ...]:
         except InvalidArgument:
             continue
     return tuple(names)
-
-
-def split_user(user: str) -> tuple[int | None, str]:
-    """Return (uid, "") for a numeric image user, (None, name) for a named one, (None, "") for none."""
-    name = user.partition(":")[0]
-    if name.isdecimal():
-        return int(name), ""
-    return None, name

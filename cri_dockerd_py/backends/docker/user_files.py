@@ -9,28 +9,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from cri_dockerd_py.backends.docker.client import DockerClient
-from cri_dockerd_py.backends.layer_files import LIMIT_BYTES, PATHS, UnusualLayerError, file_text, files_in_layers
-from cri_dockerd_py.backends.users import UserFiles
+from cri_dockerd_py.backends.known_user_files import KnownUserFiles
+from cri_dockerd_py.backends.layer_files import PATHS, UnusualLayerError, file_text, files_in_layers
+from cri_dockerd_py.backends.users import FILE_LIMIT_BYTES, UserFiles
 from cri_dockerd_py.errors import InvalidArgument, NotFound
-
-_IMAGES_LIMIT = 512
 
 
 class ImageUserFiles:
-    """`files` is cheap from the second time on: an image never changes."""
+    """`files` is cheap from the second time on."""
 
     def __init__(self, client: DockerClient) -> None:
         self._client = client
-        self._known: dict[str, UserFiles] = {}
+        self._known = KnownUserFiles()
 
     async def files(self, image_id: str) -> UserFiles:
         """Return the image's files."""
         known = self._known.get(image_id)
         if known is None:
             known = await self._read(image_id)
-            if len(self._known) >= _IMAGES_LIMIT:
-                self._known.clear()
-            self._known[image_id] = known
+            self._known.keep(image_id, known)
         return known
 
     async def _read(self, image_id: str) -> UserFiles:
@@ -57,7 +54,7 @@ class ImageUserFiles:
             async with self._client.download(
                 "/containers/{}/archive", container_id, params={"path": f"/{path}"}
             ) as response:
-                content = await response.content.read(LIMIT_BYTES + 1024)
+                content = await response.content.read(FILE_LIMIT_BYTES + 1024)
         except NotFound:
             return ""
         return await asyncio.to_thread(_first_file, content, path)
@@ -77,6 +74,6 @@ def _first_file(archive: bytes, path: str) -> str:
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             member = tar.next()
             file = tar.extractfile(member) if member is not None and member.isreg() else None
-            return file_text(file.read(LIMIT_BYTES + 1), path) if file is not None else ""
+            return file_text(file.read(FILE_LIMIT_BYTES + 1), path) if file is not None else ""
     except tarfile.TarError as error:
         raise InvalidArgument(f"the image's /{path} cannot be read: {error}") from error

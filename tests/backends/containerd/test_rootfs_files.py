@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cri_dockerd_py.backends.containerd.rootfs_files import (
-    LIMIT_BYTES,
     NeedsMountError,
     layers_of,
     read_file,
     read_user_files,
 )
+from cri_dockerd_py.backends.users import FILE_LIMIT_BYTES
 from cri_dockerd_py.errors import FailedPrecondition, InvalidArgument
 
 _SYS_OPENAT2 = 437
@@ -101,7 +101,7 @@ def test_what_is_no_ordinary_file_is_refused(tmp_path: Path) -> None:
     (etc / "loop").symlink_to("loop")
     (etc / "directory").mkdir()
     with (etc / "big").open("wb") as file:
-        file.truncate(LIMIT_BYTES + 1)
+        file.truncate(FILE_LIMIT_BYTES + 1)
     for name in ("fifo", "null", "loop", "directory", "big"):
         with pytest.raises(InvalidArgument, match="the image's /etc/"):
             read_file([str(tmp_path)], f"/etc/{name}")
