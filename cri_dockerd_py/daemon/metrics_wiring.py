@@ -36,6 +36,7 @@ class MetricsWiring:
     def core_observers(self, engine: str) -> CoreObservers:
         """Return what core tells of an engine's events, comparisons and pulls."""
         metrics = self._metrics
+        metrics.pulled_bytes.labels(engine)  # from 0 on, so that a rate sees the first pull
         resyncs, drift = metrics.resyncs.labels(engine), metrics.resync_drift.labels(engine)
 
         def resynced(changes: int) -> None:

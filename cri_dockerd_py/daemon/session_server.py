@@ -15,6 +15,7 @@ from cri_dockerd_py.streaming.netns_dial import NetnsDialer
 from cri_dockerd_py.streaming.options import StreamingOptions
 from cri_dockerd_py.streaming.process import Openers
 from cri_dockerd_py.streaming.server import SessionObserver, StreamingServer
+from cri_dockerd_py.streaming.sessions import KINDS
 
 _ALL_ADDRESSES = "0.0.0.0:0"
 
@@ -49,6 +50,11 @@ def _observer(metrics: ServiceMetrics) -> SessionObserver:
         metrics.streaming_bytes.labels(kind, "received").inc(received_bytes)
         metrics.streaming_bytes.labels(kind, "sent").inc(sent_bytes)
 
+    for kind in KINDS.values():  # from 0 on, so that a rate sees the first session
+        metrics.streaming_sessions.labels(kind)
+        metrics.streaming_started.labels(kind)
+        metrics.streaming_bytes.labels(kind, "received")
+        metrics.streaming_bytes.labels(kind, "sent")
     return SessionObserver(begun, ended)
 
 

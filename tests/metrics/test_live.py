@@ -126,6 +126,9 @@ def test_names_and_labels_follow_the_conventions(page: Page) -> None:
     assert {"resync_drift", "image_pulled_bytes", "streaming_sessions", "migration_pods", "log_events"} <= {
         name.removeprefix("cri_dockerd_py_") for name in families
     }
+    kinds = {sample.labels["kind"] for sample in families["cri_dockerd_py_streaming_bytes"].samples}
+    assert kinds == {"exec", "attach", "portforward"}, "the first session has to be seen by a rate"
+    assert families["cri_dockerd_py_image_pulled_bytes"].samples, "so has the first pull"
     allowed = {"engine", "kind", "state", "method", "code", "operation", "plugin", "command", "direction", "what"}
     for family in families.values():
         assert not family.name.endswith(("_ms", "_milliseconds", "_kb", "_mb"))
