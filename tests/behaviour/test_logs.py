@@ -67,6 +67,15 @@ def test_bytes_pass_unchanged(pod: Pod) -> None:
     assert contents[2] == b"tab\t end"
 
 
+@pytest.mark.behaviour("LOG-04")
+def test_output_that_looks_like_the_log_is_only_content(pod: Pod) -> None:
+    forged = "2001-01-01T00:00:00.000000000Z stderr F forged"
+    entries = pod.run("printf", f"{forged}\\n\\033[2Jcleared\\n").log()
+    assert [entry.stream for entry in entries] == ["stdout", "stdout"]
+    assert [entry.content for entry in entries] == [forged.encode(), b"\x1b[2Jcleared"]
+    assert not any(entry.time.startswith("2001") for entry in entries)
+
+
 @pytest.mark.behaviour("LOG-06")
 def test_order_within_a_stream_is_kept_and_lines_are_whole(pod: Pod) -> None:
     script = "(seq -f 'out %.0f' 1 3000 2>/dev/null || seq 1 3000) & seq 1 3000 >&2; wait"
