@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,28 @@ def test_the_agent_s_command_line_is_one(agent: dict[str, Any]) -> None:
     arguments = command_parser(words).parse_args(words)
     assert (arguments.to, arguments.max_unavailable) == ("", 1)
     assert agent["readinessProbe"]["exec"]["command"] == ["test", "-e", str(arguments.ready_file)]
+
+
+def test_the_recipe_makes_the_image_that_the_manifest_runs(agent: dict[str, Any]) -> None:
+    lines = (FOLDER / "Containerfile").read_text().splitlines()
+    steps = dict(line.split(maxsplit=1) for line in lines if line and not line.startswith("#"))
+    python = re.fullmatch(r"docker\.io/library/python:(\d+)\.(\d+)-slim-\w+", steps["FROM"])
+    assert python is not None
+    assert (int(python[1]), int(python[2])) >= _oldest_python()
+    assert json.loads(steps["CMD"]) == agent["command"]
+    assert agent["command"][0] in _project()["scripts"]
+    name = f"cri-dockerd-py-agent:{_project()['version']}"
+    assert agent["image"] == name
+    assert f"#   docker build -f packaging/kubernetes/Containerfile -t {name} build/wheel" in lines
+    assert f"/{name} " in (FOLDER / "README.md").read_text()
+
+
+def _project() -> dict[str, Any]:
+    return dict(tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())["project"])
+
+
+def _oldest_python() -> tuple[int, ...]:
+    return tuple(int(part) for part in _project()["requires-python"].removeprefix(">=").split("."))
 
 
 def test_the_mounted_directory_has_the_socket(rendered: list[dict[str, Any]], agent: dict[str, Any]) -> None:
