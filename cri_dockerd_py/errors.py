@@ -28,7 +28,7 @@ class FailedPrecondition(CriError):
 
 
 class ResourceExhausted(CriError):
-    """A limit of this service is reached; try again later."""
+    """A limit of this service is reached, or a file system is full; try again later."""
 
 
 class Unavailable(CriError):
@@ -53,3 +53,12 @@ class Unknown(CriError):
 
 class Internal(CriError):
     """A fault of this service."""
+
+
+_FULL = ("no space left on device", "disk quota exceeded")
+
+
+def failure_of(text: str) -> CriError:
+    """Return the error for what an engine says without a class of its own: a full file system is told from the rest."""
+    is_full = any(words in text.lower() for words in _FULL)
+    return ResourceExhausted(text) if is_full else Unknown(text)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from cri_dockerd_py.backends.image_transfer import ImageTransfer
-from cri_dockerd_py.errors import CriError, FailedPrecondition, Unimplemented, Unknown
+from cri_dockerd_py.errors import CriError, FailedPrecondition, ResourceExhausted, Unimplemented, Unknown
 from cri_dockerd_py.migration.plan import PlannedImage
 from cri_dockerd_py.migration.port import NodePort
 from cri_dockerd_py.migration.progress import ImageProgress
@@ -80,10 +80,8 @@ class ImageCopies:
             try:
                 image_id = await transfer.copy(record, tally.note)
                 await self._port.remember_digests(image_id, record.repo_digests)
-            except CriError as error:
-                raise type(error)(f"image {_name(record)} could not be copied: {error}") from error
-            except OSError as error:
-                raise Unknown(f"image {_name(record)} could not be copied: {error}") from error
+            except (CriError, OSError) as error:
+                raise _failure(record, error) from error
             _LOG.info("copied image %s in %.1f s", _name(record), time.monotonic() - began)
             tally.end()
 
@@ -125,6 +123,14 @@ class _Tally:
         # Archives have more in them than layers, and less than what their sizes say.
         total = max(self._bytes_total, self._bytes)
         self._note(ImageProgress(self._done, self._total, self._bytes, total, self._current, passed_s))
+
+
+def _failure(record: ImageRecord, error: Exception) -> CriError:
+    """Return what to tell of a copy that failed."""
+    what = f"image {_name(record)} could not be copied: {error}"
+    if isinstance(error, ResourceExhausted):
+        return ResourceExhausted(f"{what}; no part of it is kept: make room, then `cri-dockerd-py migrate resume`")
+    return type(error)(what) if isinstance(error, CriError) else Unknown(what)
 
 
 def _name(record: ImageRecord) -> str:

@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
 from cri_dockerd_py._generated.containerd_v1.types_pb2 import Descriptor as WireDescriptor
 from cri_dockerd_py.backends.archive_stream import ArchiveReader, Member
@@ -20,7 +19,7 @@ from cri_dockerd_py.backends.containerd import gc_labels
 from cri_dockerd_py.backends.containerd.client import ContainerdClient
 from cri_dockerd_py.backends.containerd.content import Content
 from cri_dockerd_py.backends.containerd.content_sink import ContentSink
-from cri_dockerd_py.backends.containerd.failures import one_failure
+from cri_dockerd_py.backends.containerd.failures import full_disk_told, one_failure
 from cri_dockerd_py.backends.containerd.image_records import MANAGED, ImageRecords
 from cri_dockerd_py.backends.containerd.images import ContainerdImages
 from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
@@ -104,8 +103,12 @@ class ContainerdImageSink(ImageSink):
 
     # --- parts
 
-    def _held(self) -> Any:
-        return self._leases.held(IMPORT_LEASE, expires_in_s=_LEASE_EXPIRES_IN_S, keep_for_s=_KEPT_FOR_S)
+    @contextlib.asynccontextmanager
+    async def _held(self) -> AsyncIterator[str]:
+        held = self._leases.held(IMPORT_LEASE, expires_in_s=_LEASE_EXPIRES_IN_S, keep_for_s=_KEPT_FOR_S)
+        async with held as lease:
+            with full_disk_told():
+                yield lease
 
     async def _is_here(self, image: ImageRecord, config_digest: str) -> bool:
         """Whether the image is here and unpacked; it gets the names that it lacks."""

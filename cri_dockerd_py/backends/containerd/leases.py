@@ -23,7 +23,7 @@ from cri_dockerd_py._generated.containerd_v1.leases_pb2 import (
     Resource,
 )
 from cri_dockerd_py.backends.containerd.client import ContainerdClient
-from cri_dockerd_py.errors import CriError, NotFound
+from cri_dockerd_py.errors import CriError, NotFound, ResourceExhausted
 from cri_dockerd_py.network.settle import settle_call
 
 _LOG = logging.getLogger(__name__)
@@ -83,11 +83,15 @@ class Leases:
     async def held(self, purpose: str, *, expires_in_s: float, keep_for_s: float = 0.0) -> AsyncIterator[str]:
         """Make a lease for the duration of the context.
 
-        When that ends with an error, what the lease held is kept for `keep_for_s` longer, so that a next try finds it.
+        When that ends with an error, what the lease held is kept for `keep_for_s` longer, so that a next try finds it;
+        not where the file system is full, which it would keep full.
         """
         lease_id = await self.create(purpose, expires_in_s=expires_in_s)
         try:
             yield lease_id
+        except ResourceExhausted:
+            await settle_call(self._let_go(lease_id), f"end of lease {lease_id}")
+            raise
         except BaseException:
             await self._end(lease_id, kept(purpose), keep_for_s)
             raise
@@ -101,6 +105,14 @@ class Leases:
     async def _end(self, lease_id: str, purpose: str, keep_for_s: float) -> None:
         """Delete a lease whatever happens to the caller; if it cannot be, it expires."""
         await settle_call(self._pass_on(lease_id, purpose, keep_for_s), f"end of lease {lease_id}")
+
+    async def _let_go(self, lease_id: str) -> None:
+        """Delete a lease and what it alone held, before anybody is told of the failure."""
+        try:
+            async with asyncio.timeout(_END_WITHIN_S):
+                await self.delete(lease_id, sync=True)
+        except (CriError, TimeoutError) as error:
+            _LOG.info("lease %s is left to expire: %s", lease_id, error or "no answer")
 
     async def _pass_on(self, lease_id: str, purpose: str, keep_for_s: float) -> None:
         try:

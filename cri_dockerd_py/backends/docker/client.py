@@ -17,7 +17,7 @@ from yarl import URL
 from cri_dockerd_py.backends.docker.answers import LOST, read_body, read_objects
 from cri_dockerd_py.backends.docker.api_errors import error_for, is_version_refusal
 from cri_dockerd_py.backends.docker.hijack import Endpoint, HijackedConnection, open_hijacked
-from cri_dockerd_py.errors import CriError, FailedPrecondition, Unavailable, Unknown
+from cri_dockerd_py.errors import CriError, FailedPrecondition, Unavailable, failure_of
 
 #: The newest API that this service was written for.
 NEWEST_API = (1, 51)
@@ -122,7 +122,7 @@ class DockerClient:
                 raise error_for(call, response.status, await read_body(response, call))
             async for message in read_objects(response, call):
                 if "errorDetail" in message or "error" in message:
-                    raise Unknown(f"{call}: {message.get('error') or message['errorDetail']}")
+                    raise failure_of(f"{call}: {message.get('error') or message['errorDetail']}")
 
     @contextlib.asynccontextmanager
     async def stream(
