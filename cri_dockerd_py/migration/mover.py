@@ -58,8 +58,11 @@ class Mover:
     async def _leave(self, move: Move) -> Move:
         """Decide; nothing is shown yet."""
         pod = self._pod(move.uid)
-        if pod is None or pod.engine != self._source or not pod.is_ready:
+        if pod is None or pod.engine != self._source:
             return await self._put(move, MoveState.SKIPPED, reason="it is not on the source any more")
+        if not pod.is_ready:
+            reason = "its sandbox has ended meanwhile: kubelet makes it anew where new pods go"
+            return await self._put(move, MoveState.SKIPPED, reason=reason)
         if (obstacle := unsettled(pod)) is not None:
             return await self._put(move, MoveState.SKIPPED, reason=obstacle.why)
         _LOG.info("moving pod %s from %s to %s", move.full_name, self._source, self._target)
@@ -86,13 +89,21 @@ class Mover:
                 # Kubelet was making it anew already when the decision was taken.
                 attempts = move.attempts + 1
                 return await self._put(move, MoveState.LEAVING, left_sandbox_id=sight.sandbox_id, attempts=attempts)
-            case Standing.STARTING | Standing.RUNNING:
+            case Standing.STARTING | Standing.RUNNING | Standing.DOWN:
                 return await self._put(move, MoveState.SETTLING, new_sandbox_id=sight.sandbox_id)
         return await self._failed(move, sight.detail)
 
     async def _settle(self, move: Move) -> Move:
-        """Wait until all of its containers run, and have run for a while."""
-        sight = await self._watch(move, self._target, until=_not(*_UNDER_WAY), settle=True)
+        """Wait until all of its containers run, and have run for a while.
+
+        When its first sandbox there ends as a whole, as all do in a reboot, kubelet has one more go.
+        """
+
+        def is_decided(sight: Sight) -> bool:
+            is_made_anew = sight.standing is Standing.DOWN and sight.sandbox_id == move.new_sandbox_id
+            return sight.standing not in _UNDER_WAY and not is_made_anew
+
+        sight = await self._watch(move, self._target, until=is_decided, settle=True)
         if sight.standing is Standing.GONE:
             return await self._put(move, MoveState.SKIPPED, reason=sight.detail)
         if sight.standing is not Standing.RUNNING:

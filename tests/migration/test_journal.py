@@ -7,6 +7,7 @@ import sqlite3
 import pytest
 
 from cri_dockerd_py.errors import Internal
+from cri_dockerd_py.migration import journal
 from cri_dockerd_py.migration.journal import Journal
 from cri_dockerd_py.migration.moves import MOVE_TRANSITIONS, Move, MoveState, RunState
 from cri_dockerd_py.store.database import Database
@@ -57,6 +58,23 @@ async def test_rows_of_version_1_are_read(database: Database) -> None:
     run, (move,) = last
     assert (run.id, run.state, run.options.plan.max_unavailable, run.kept) == (7, RunState.MOVING, 2, ("u9",))
     assert (move.state, move.left_sandbox_id, move.expected) == (MoveState.LEAVING, "s1", ("app",))
+
+
+async def test_rows_of_an_older_version_are_brought_forward_step_by_step(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write(database, 1, RUN_1, MOVE_1)
+    monkeypatch.setattr(journal, "ROW_VERSION", 3)
+    steps = {1: lambda row: {**row, "reason": "1"}, 2: lambda row: {**row, "reason": f"{row['reason']}, 2"}}
+    monkeypatch.setattr(journal, "_UPGRADES", steps)
+    last = await Journal(database).last()
+    assert last is not None
+    run, (move,) = last
+    assert (run.reason, run.id, move.reason, move.uid) == ("1, 2", 7, "1, 2", "u1")
+
+    await Journal(database).put_move(7, move)
+    rows = await database.run(lambda db: db.execute("SELECT version FROM moves").fetchall())
+    assert [tuple(row) for row in rows] == [(3,)]
 
 
 async def test_rows_of_a_newer_version_are_refused(database: Database) -> None:

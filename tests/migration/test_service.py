@@ -173,6 +173,44 @@ async def test_a_service_that_is_killed_again_and_again_loses_no_pod(scene: Scen
     assert all(record.spec.metadata.attempt <= 1 for record in scene.node.sandboxes.values())
 
 
+@pytest.mark.parametrize("state", [MoveState.LEAVING, MoveState.SETTLING])
+async def test_a_reboot_in_the_middle_is_gone_on_from(scene: Scene, state: MoveState) -> None:
+    uids = add_pods(scene, 3)
+    scene.kubelet.ignored = {uids[0]} if state is MoveState.LEAVING else set()
+    await scene.migrations.run(options(settle_s=0.3))
+    while scene.migrations.progress.moves[0].state is not state:
+        await scene.node.wait_changed(scene.node.generation, 0.01)
+    await scene.migrations.close()
+    scene.node.lose_power()
+    scene.kubelet.ignored = set()
+    await scene.restart()
+    progress = await scene.ended()
+
+    assert progress.run is not None
+    assert (progress.run.state, progress.run.reason) == (RunState.DONE, "")
+    assert progress.moves[0].state is MoveState.DONE
+    # Those whose turn had not come were made anew by kubelet, which does not wait for turns after a reboot.
+    assert all(move.state is MoveState.DONE or move.state is MoveState.SKIPPED for move in progress.moves)
+    assert scene.engines() == {uid: {CONTAINERD} for uid in uids}
+
+
+async def test_a_sandbox_that_ends_again_on_the_target_is_not_waited_for(scene: Scene) -> None:
+    (uid,) = add_pods(scene, 1)
+    await scene.migrations.run(options(settle_s=0.3, return_within_s=60.0))
+    for _ in range(2):
+        while CONTAINERD not in scene.node.engines_of_running(uid):
+            await scene.node.wait_changed(scene.node.generation, 1.0)
+        while scene.migrations.progress.moves[0].state is MoveState.LEAVING:
+            await scene.node.wait_changed(scene.node.generation, 0.01)
+        scene.node.lose_power()
+    progress = await scene.ended()
+
+    assert [move.state for move in progress.moves] == [MoveState.RETURNED]
+    assert progress.run is not None
+    assert "has ended" in progress.run.reason
+    assert scene.engines() == {uid: {DOCKER}}
+
+
 async def test_nothing_begins_while_an_engine_is_away(scene: Scene) -> None:
     uids = add_pods(scene, 3)
     await scene.migrations.run(options())
