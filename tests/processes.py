@@ -141,16 +141,34 @@ class Daemon:
 
 def erase(directory: Path) -> None:
     """Kill what still runs from `directory`, unmount what is mounted there, and remove it, pods' namespaces too."""
+    _kill_all(directory)
+    _unmount_all(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def power_off(directory: Path) -> None:
+    """Do to what runs from `directory` what the end of power does: no process, mount or pods' namespace is left."""
+    wait_until(lambda: not _kill_all(directory), f"the end of all that runs from {directory}")
+    _unmount_all(directory)
+
+
+def _kill_all(directory: Path) -> bool:
+    """Kill what runs from `directory`; say whether there was anything."""
+    found = False
     for process in Path("/proc").iterdir():
         if process.name.isdigit() and int(process.name) != os.getpid() and _belongs(process, directory):
+            found = True
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(process.name), signal.SIGKILL)
+    return found
+
+
+def _unmount_all(directory: Path) -> None:
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for mount in sorted((m for m in mounts if m.startswith(f"{directory}/")), key=len, reverse=True):
         subprocess.run(["umount", "-l", mount], capture_output=True)
     for netns in Path("/run/netns").glob(f"cri-{instance_name(directory / 'root')}-*"):
         subprocess.run(["ip", "netns", "delete", netns.name], capture_output=True)
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def erase_abandoned() -> None:

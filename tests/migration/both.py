@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from tests.cri_server import CriServer
 from tests.engines import ContainerdNode, DockerEngine
 from tests.kubelet import AppContainer, AppPod, Kubelet
 from tests.migration.asking import PORT, get
-from tests.processes import wait_until
+from tests.processes import Daemon, answers, power_off, wait_until
 
 PROGRAM = Path(sys.executable).parent / "cri-dockerd-py"
 #: Times that do for pods which start at once.
@@ -118,6 +119,32 @@ class MigratingNode:
     def on_docker(self) -> Sequence[str]:
         """Return the names of all containers that Docker has."""
         return [one["Names"][0] for one in self.docker.client.api.containers(all=True)]
+
+    def power_off(self) -> None:
+        """End everything at once, as the end of power does; what /run has is lost, what is on disk stays."""
+        daemons = [self.server.daemon, *self._engine_daemons()]
+        for daemon in daemons:
+            daemon.kill()
+        directories = (self.server.directory, self.docker.directory, self.containerd.directory)
+        for directory in directories:
+            power_off(directory)
+            for lost in ("c-state", "exec", "state", "docker.pid"):
+                path = directory / lost
+                path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+        subprocess.run(["ip", "link", "delete", self.network.bridge], check=True)
+
+    def power_on(self, *, service_first: bool) -> None:
+        """Start all again, the service before or after the engines."""
+        if service_first:
+            self.server.daemon.start(lambda: answers(self.server.socket))
+        self.docker.start()
+        if not self.containerd.daemon.running:
+            self.containerd.start()
+        if not service_first:
+            self.server.start()
+
+    def _engine_daemons(self) -> list[Daemon]:
+        return [self.docker.daemon, self.docker.containerd.daemon, self.containerd.daemon]
 
     def close(self) -> None:
         """Stop the service."""

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,34 @@ def test_an_engine_that_is_restarted_in_the_middle_is_waited_for(node: Migrating
         finish_on(node, kubelet, pods, "containerd")
 
 
+@pytest.mark.parametrize(("state", "service_first"), [("leaving", False), ("settling", True)])
+@pytest.mark.behaviour("RCR-30", "RCR-17")
+def test_a_reboot_in_the_middle_is_gone_on_from(node: MigratingNode, state: str, service_first: bool) -> None:
+    with node.kubelet() as kubelet:
+        pods = started(kubelet, [web_pod(f"web-{number}") for number in range(3)])
+        configs = dict(kubelet.pods)
+        if state == "leaving":
+            kubelet.pods.clear()  # so that none arrives before
+        assert node.run("migrate", "run", "--to=containerd", "--detach", "--settle=5").returncode == 0
+        with Watcher(node, pods) as watcher:
+            wait_until(lambda: moves_in(node, state) == 1, f"a pod that is {state}", 120)
+        assert watcher.on_both == []
+        node.power_off()
+        kubelet.pods.update(configs)
+        node.power_on(service_first=service_first)
+        with Watcher(node, pods) as watcher:
+            done = node.run("migrate", "status", "--watch", timeout=600)
+            assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr}\n{node.server.daemon.log_tail(60)}"
+            for pod in pods:
+                wait_until(partial(kubelet.is_running, pod), f"{pod.name} running; {kubelet.events}", 120)
+        assert (watcher.on_both, watcher.looks > 0) == ([], True)
+        assert [node.engines_of(pod) for pod in pods] == [{"containerd"}] * len(pods)
+        assert (len(node.ask("migrate", "status")["moves"]), kubelet.pulled) == (len(pods), [])
+        assert node.ask("migrate", "finish")["complete"]
+        assert node.on_docker() == []
+        assert sorted(node.network.leases()) == sorted(kubelet.address(pod) for pod in pods)
+
+
 def moves_in(node: MigratingNode, state: str) -> int:
     return sum(move["state"] == state for move in node.ask("migrate", "status")["moves"])
 
@@ -164,8 +193,10 @@ def test_a_disk_that_is_full_in_the_middle_stops_it_and_it_is_resumed(node: Migr
         done = node.run("migrate", "run", "--to=containerd", "--settle=1", "--output=json")
         assert done.returncode == 3
         assert "no space left on device" in done.stdout.splitlines()[-1].lower()
+        assert "make room, then `cri-dockerd-py migrate resume`" in done.stdout.splitlines()[-1]
         assert (node.ask("status")["default_engine"], node.engines_of(pod)) == ("docker", {"docker"})
         assert kept(node, pod, "starts") == "1\n"
+        assert node.containerd.left()["leases"] == node.containerd.left()["downloads"] == []
 
         subprocess.run(["mount", "-o", "remount,nr_inodes=10000", str(few_files)], check=True)
         assert node.run("migrate", "resume").returncode == 0
