@@ -76,6 +76,10 @@ test-one: venv-dev ## chosen tests: make test-one ENGINES=containerd-2.1 PYTEST_
 bench: venv-dev ## ratios to containerd's own CRI plugin in the same minutes (ENGINES=containerd-2.1, BENCH_FLAGS="--only log")
 	.venv/bin/python -m tests.bench --engine $(ENGINES) $(BENCH_FLAGS)
 
+.PHONY: bench-moves
+bench-moves: venv-dev ## a move against its stop and start alone, an image's copy against the engines' tools (BENCH_FLAGS)
+	.venv/bin/python -m tests.bench.moves $(BENCH_FLAGS)
+
 .PHONY: soak
 soak: venv-dev ## churn pods on both engines under faults for 15 minutes, and look for leaks (SOAK_FLAGS="--minutes 5 --seed 7")
 	.venv/bin/python packaging/bootstrap.py install-test-engines

@@ -75,7 +75,7 @@ class ContainerdNode(RealEngine):
         self.socket = self.containerd.socket
         self.daemon = self.containerd.daemon
         self._loaded: dict[str, BuiltImage] = {}
-        self._ctr = shutil.which("ctr", path=self.binaries.search_path)
+        self.tool = shutil.which("ctr", path=self.binaries.search_path)
 
     @property
     def service_options(self) -> dict[str, str]:
@@ -102,7 +102,7 @@ class ContainerdNode(RealEngine):
 
     def ctr(self, *arguments: str, check: bool = True) -> str:
         """Run containerd's own tool and return what it prints."""
-        command = [str(self._ctr), "--address", str(self.socket), "--namespace", self.namespace, *arguments]
+        command = [str(self.tool), "--address", str(self.socket), "--namespace", self.namespace, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=TOOL_TIMEOUT_SECONDS)
         if check and done.returncode != 0:
             raise RuntimeError(f"ctr {' '.join(arguments)} failed with {done.returncode}: {done.stderr}")

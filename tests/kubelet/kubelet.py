@@ -89,6 +89,11 @@ class Kubelet:
             sorted(self._container_statuses(containers), key=lambda one: -one.created_at),
         )
 
+    @property
+    def busy(self) -> bool:
+        """Whether it deals with a pod just now."""
+        return bool(self._busy)
+
     def is_running(self, pod: AppPod) -> bool:
         """Whether the pod's newest sandbox is READY, and all of its containers run in it."""
         seen = self.status(pod)
@@ -163,12 +168,24 @@ class Kubelet:
             self._kill(pod, seen)
         if finished:
             return
+        self._begin(pod, seen, wanted)
+
+    # --- steps, which may also be taken alone for a pod that is not wanted
+
+    def stop(self, pod: AppPod) -> None:
+        """Stop a pod."""
+        self._kill(pod, self.status(pod))
+
+    def begin(self, pod: AppPod) -> None:
+        """Start a pod in a new sandbox."""
+        seen = self.status(pod)
+        self._begin(pod, seen, seen.to_start(pod, new_sandbox=True))
+
+    def _begin(self, pod: AppPod, seen: Seen, containers: Sequence[AppContainer]) -> None:
         self._purge_init(pod, seen)
         config = pod.sandbox_config(self.directory, seen.next_attempt())
         sandbox_id = self.runtime.RunPodSandbox(pb.RunPodSandboxRequest(config=config), timeout=240).pod_sandbox_id
-        self._start(pod, seen, sandbox_id, wanted)
-
-    # --- steps
+        self._start(pod, seen, sandbox_id, containers)
 
     def _kill(self, pod: AppPod, seen: Seen) -> None:
         """Stop what runs, with preStop and grace, then every sandbox (RCR-12)."""
