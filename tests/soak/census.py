@@ -7,6 +7,7 @@ import os
 import re
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -38,11 +39,20 @@ def figures(node: SoakNode) -> Figures:
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return {
         "MiB of memory": int(status["VmRSS"].split()[0]) / 1024,
-        "descriptors": float(len(os.listdir(f"/proc/{pid}/fd"))),
+        **_descriptors(Path(f"/proc/{pid}/fd")),
         "threads": float(status["Threads"]),
         "loop tasks": node.metric("loop_tasks"),
         "children": float(sum(stat[1] == str(pid) for _, stat in _processes())),
     }
+
+
+def _descriptors(directory: Path) -> Figures:
+    """Return how many there are, and of what."""
+    kinds = Counter({"sockets": 0, "pipes": 0, "other": 0})
+    kinds.update(
+        "sockets" if link.is_socket() else "pipes" if link.is_fifo() else "other" for link in directory.iterdir()
+    )
+    return {"descriptors": float(kinds.total()), **{f"  {kind}": float(count) for kind, count in kinds.items()}}
 
 
 def things(node: SoakNode, ids: Iterable[str]) -> Things:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cri_dockerd_py.backends.base import Engine, untold
+from cri_dockerd_py.backends.containerd import image_import, image_pull
 from cri_dockerd_py.backends.containerd.channel import Observer
 from cri_dockerd_py.backends.containerd.checkpoints import Checkpoints
 from cri_dockerd_py.backends.containerd.client import ContainerdClient, ignore
@@ -20,8 +21,9 @@ from cri_dockerd_py.backends.containerd.execs import Execs
 from cri_dockerd_py.backends.containerd.exits import Exits
 from cri_dockerd_py.backends.containerd.fifos import Fifos
 from cri_dockerd_py.backends.containerd.image_blobs import ContainerdImageSource
-from cri_dockerd_py.backends.containerd.image_import import ContainerdImageSink
-from cri_dockerd_py.backends.containerd.image_share import NamespaceShare
+from cri_dockerd_py.backends.containerd.image_import import IMPORT_LEASE, ContainerdImageSink
+from cri_dockerd_py.backends.containerd.image_pull import PULL_LEASE
+from cri_dockerd_py.backends.containerd.image_share import SHARE_LEASE, NamespaceShare
 from cri_dockerd_py.backends.containerd.image_volumes import ImageVolumes
 from cri_dockerd_py.backends.containerd.images import ContainerdImages
 from cri_dockerd_py.backends.containerd.leases import Leases
@@ -88,6 +90,10 @@ class ContainerdOptions:
     on_fetched: Callable[[int], None] = untold
 
 
+#: What leases are for → how long what they hold is kept for a next try, in seconds.
+_LEASES = {PULL_LEASE: image_pull.KEPT_FOR_S, IMPORT_LEASE: image_import.KEPT_FOR_S, SHARE_LEASE: 0.0}
+
+
 class ContainerdEngine:
     """`engine` is what the rest of the program holds; a daemon that is away at `start` is no error."""
 
@@ -109,10 +115,11 @@ class ContainerdEngine:
         self._statuses = Statuses(paths)
         self._makings = Makings()
         self._sharing = ShimSharing(self._client, self._objects)
+        self._leases = Leases(self._client, options.owner)
         self._images = ContainerdImages(
             self._client,
             options.registry,
-            Leases(self._client, options.owner),
+            self._leases,
             snapshotter=options.snapshotter,
             stall_s=options.pull_stall_s,
             pinned_name=options.pause_image,
@@ -124,8 +131,9 @@ class ContainerdEngine:
         files = SandboxFiles(paths, options.write_resolv_conf)
         plugin_files = PluginFiles(self._client, self._objects, self._daemon)
         volumes = ImageVolumes(self._snapshots_of(""), self._chain_of, paths.image_volumes)
-        leases = Leases(self._client, options.owner)
-        checkpoints = Checkpoints(self._client, tasks, self._objects, self._statuses, leases, self._snapshots_of, paths)
+        checkpoints = Checkpoints(
+            self._client, tasks, self._objects, self._statuses, self._leases, self._snapshots_of, paths
+        )
         self._leftovers = Leftovers(
             self._objects, self._exits, runtimes, self._snapshots_of, files, volumes, paths, checkpoints
         )
@@ -207,13 +215,12 @@ class ContainerdEngine:
     @property
     def image_sink(self) -> ImageSink:
         """Where other engines' images go."""
-        return ContainerdImageSink(self._client, self._images, Leases(self._client, self._options.owner))
+        return ContainerdImageSink(self._client, self._images, self._leases)
 
     def share_from(self, namespace: str) -> NamespaceShare:
         """Return what shares images of another containerd namespace with this engine."""
-        leases = Leases(self._client, self._options.owner)
         other = self._client.in_namespace(namespace)
-        return NamespaceShare(other, self._client, leases, self._images.platform, self._images.unpacker)
+        return NamespaceShare(other, self._client, self._leases, self._images.platform, self._images.unpacker)
 
     def share_to(self, namespace: str) -> NamespaceShare:
         """Return what shares this engine's images with another containerd namespace, whose owner unpacks them."""
@@ -234,6 +241,8 @@ class ContainerdEngine:
         self._statuses.plugin_root = facts.plugin_root
         self._sharing.version = facts.version
         await self._sharing.sweep()
+        for purpose, keep_for_s in _LEASES.items():
+            await self._leases.end_stale(purpose, keep_for_s=keep_for_s)
         self._leftovers.look_again()
         log_plugin(facts, self._options.namespace)
         try:
@@ -245,7 +254,6 @@ class ContainerdEngine:
         """Go on with containers' output, then make contact; what fails is tried again when the daemon is reached."""
         await self._outputs.start()
         try:
-            await self._images.end_stale_pulls()
             await self._prepare()
         except CriError as error:
             _LOG.warning("containerd is not ready yet: %s", error)

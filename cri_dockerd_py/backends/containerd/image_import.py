@@ -38,7 +38,7 @@ CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 IMPORT_LEASE = "import"
 _LEASE_EXPIRES_IN_S = 24 * 3600.0
 #: How long the parts of an interrupted import are kept for the next try.
-_KEPT_FOR_S = 3600.0
+KEPT_FOR_S = 3600.0
 #: No registry has these blobs.
 _NOWHERE = ImageRef("", "")
 
@@ -105,7 +105,7 @@ class ContainerdImageSink(ImageSink):
 
     @contextlib.asynccontextmanager
     async def _held(self) -> AsyncIterator[str]:
-        held = self._leases.held(IMPORT_LEASE, expires_in_s=_LEASE_EXPIRES_IN_S, keep_for_s=_KEPT_FOR_S)
+        held = self._leases.held(IMPORT_LEASE, expires_in_s=_LEASE_EXPIRES_IN_S, keep_for_s=KEPT_FOR_S)
         async with held as lease:
             with full_disk_told():
                 yield lease

@@ -11,7 +11,7 @@ from cri_dockerd_py.backends.containerd.client import ContainerdClient
 from cri_dockerd_py.backends.containerd.content import Content
 from cri_dockerd_py.backends.containerd.filesystems import SnapshotFilesystem
 from cri_dockerd_py.backends.containerd.image_details import ImageDetails, ImageReader, details_of
-from cri_dockerd_py.backends.containerd.image_pull import KEPT_FOR_S, PULL_LEASE, ImagePull, PullSettings
+from cri_dockerd_py.backends.containerd.image_pull import ImagePull, PullSettings
 from cri_dockerd_py.backends.containerd.image_records import ImageRecords, image_records
 from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
 from cri_dockerd_py.backends.containerd.leases import Leases
@@ -67,10 +67,6 @@ class ContainerdImages(ImageStore):
     def snapshotter(self) -> str:
         """The snapshotter that images are unpacked into when they are pulled."""
         return self._snapshots.snapshotter
-
-    async def end_stale_pulls(self) -> None:
-        """At the start: what pulls of an earlier process of this service hold is kept a while for a next try."""
-        await self._leases.end_stale(PULL_LEASE, keep_for_s=KEPT_FOR_S)
 
     # --- the interface
 

@@ -41,6 +41,7 @@ class Leases:
     def __init__(self, client: ContainerdClient, owner: str) -> None:
         self._client = client
         self._owner = owner
+        self._in_use: set[str] = set()
 
     async def create(
         self, purpose: str, *, lease_id: str = "", expires_in_s: float = 0.0, labels: Mapping[str, str] | None = None
@@ -49,7 +50,7 @@ class Leases:
 
         With `expires_in_s` it ends by itself.
         """
-        lease_id = lease_id or f"cri-dockerd-py-{purpose}-{secrets.token_hex(8)}"
+        lease_id = lease_id or _new_id(purpose)
         all_labels = {**(labels or {}), LEASE_LABEL: purpose, OWNER_LABEL: self._owner}
         if expires_in_s:
             all_labels[_EXPIRE_LABEL] = _rfc3339(_now() + datetime.timedelta(seconds=expires_in_s))
@@ -86,21 +87,27 @@ class Leases:
         When that ends with an error, what the lease held is kept for `keep_for_s` longer, so that a next try finds it;
         not where the file system is full, which it would keep full.
         """
-        lease_id = await self.create(purpose, expires_in_s=expires_in_s)
+        lease_id = _new_id(purpose)
+        self._in_use.add(lease_id)
         try:
-            yield lease_id
-        except ResourceExhausted:
-            await settle_call(self._let_go(lease_id), f"end of lease {lease_id}")
-            raise
-        except BaseException:
-            await self._end(lease_id, kept(purpose), keep_for_s)
-            raise
-        await self._end(lease_id, "", 0.0)
+            await self.create(purpose, lease_id=lease_id, expires_in_s=expires_in_s)
+            try:
+                yield lease_id
+            except ResourceExhausted:
+                await settle_call(self._let_go(lease_id), f"end of lease {lease_id}")
+                raise
+            except BaseException:
+                await self._end(lease_id, kept(purpose), keep_for_s)
+                raise
+            await self._end(lease_id, "", 0.0)
+        finally:
+            self._in_use.discard(lease_id)
 
     async def end_stale(self, purpose: str, *, keep_for_s: float = 0.0) -> None:
-        """End all leases for `purpose`, which an earlier process of this service has left, as `held` would have."""
+        """End, as `held` would have, the leases for `purpose` that it could not: the service or containerd had died."""
         for lease in await self.list(purpose):
-            await self._pass_on(lease.id, kept(purpose), keep_for_s)
+            if lease.id not in self._in_use:
+                await self._pass_on(lease.id, kept(purpose), keep_for_s)
 
     async def _end(self, lease_id: str, purpose: str, keep_for_s: float) -> None:
         """Delete a lease whatever happens to the caller; if it cannot be, it expires."""
@@ -124,6 +131,10 @@ class Leases:
                 await self.delete(lease_id)
         except (CriError, TimeoutError) as error:
             _LOG.info("lease %s is left to expire: %s", lease_id, error or "no answer")
+
+
+def _new_id(purpose: str) -> str:
+    return f"cri-dockerd-py-{purpose}-{secrets.token_hex(8)}"
 
 
 def kept(purpose: str) -> str:

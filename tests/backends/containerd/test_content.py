@@ -219,7 +219,9 @@ async def test_leases_of_an_earlier_process_are_ended(containerd: ContainerdClie
     await leases.create("test", expires_in_s=600)
     theirs = await of_another.create("test", expires_in_s=600)
 
-    await leases.end_stale("test")
+    async with leases.held("test", expires_in_s=600) as in_use:
+        await leases.end_stale("test")
+        assert [lease.id for lease in await leases.list("test")] == [in_use]
 
     assert not await leases.list("test")
     assert [lease.id for lease in await of_another.list("test")] == [theirs]
