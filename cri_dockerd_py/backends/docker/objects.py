@@ -126,9 +126,7 @@ class DockerObjects:
 
     async def _end_orphans(self, container_id: str) -> None:
         if killed := await asyncio.to_thread(kill_processes_of, container_id):
-            _LOG.warning(
-                "container %s: killed %d processes of a start that Docker does not know of", container_id, killed
-            )
+            _LOG.warning("container %s: killed %d processes of a start that was cut off", container_id, killed)
 
     async def _start(self, container_id: str) -> None:
         try:
