@@ -253,4 +253,4 @@ async def test_fifty_containers_cost_little(stats: Stats, pods: RunningPods) -> 
         await stats.containers()
         costs.append(time.process_time() - began)
 
-    assert min(costs) < 0.010
+    assert min(costs) < 0.020

@@ -98,19 +98,36 @@ async def scene(database: Database) -> AsyncIterator[Scene]:
         await kubelet
 
 
-@pytest.fixture(scope="module")
-def empty_containerd(docker_engine: DockerEngine) -> Iterator[ContainerdNode]:
+@contextlib.contextmanager
+def containerd_beside(docker: DockerEngine) -> Iterator[ContainerdNode]:
     """A containerd without any image; Docker's own one, where Docker keeps its images there."""
-    node = ContainerdNode("containerd-1.6" if docker_engine.name == "docker-20.10" else "containerd-2.1")
-    if docker_engine.options.containerd_image_store:
+    node = ContainerdNode("containerd-1.6" if docker.name == "docker-20.10" else "containerd-2.1")
+    if docker.options.containerd_image_store:
         erase(node.directory)
-        node.directory, node.containerd = docker_engine.directory, docker_engine.containerd
+        node.directory, node.containerd = docker.directory, docker.containerd
         node.socket, node.daemon = node.containerd.socket, node.containerd.daemon
         yield node
         return
     node.start()
     yield node
     node.close()
+
+
+@pytest.fixture(scope="module")
+def empty_containerd(docker_engine: DockerEngine) -> Iterator[ContainerdNode]:
+    """A containerd for the tests of a module."""
+    with containerd_beside(docker_engine) as node:
+        yield node
+
+
+@pytest.fixture
+def own_node(own_docker_engine: DockerEngine, own_network: CniNetwork) -> Iterator[MigratingNode]:
+    """The service on both engines, which are the test's own and may lose power."""
+    with containerd_beside(own_docker_engine) as containerd:
+        node = MigratingNode(own_docker_engine, containerd, own_network)
+        node.start()
+        yield node
+        node.close()
 
 
 @pytest.fixture

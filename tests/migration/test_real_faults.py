@@ -102,7 +102,8 @@ def test_an_engine_that_is_restarted_in_the_middle_is_waited_for(node: Migrating
 
 @pytest.mark.parametrize(("state", "service_first"), [("leaving", False), ("settling", True)])
 @pytest.mark.behaviour("RCR-30", "RCR-17")
-def test_a_reboot_in_the_middle_is_gone_on_from(node: MigratingNode, state: str, service_first: bool) -> None:
+def test_a_reboot_in_the_middle_is_gone_on_from(own_node: MigratingNode, state: str, service_first: bool) -> None:
+    node = own_node
     with node.kubelet() as kubelet:
         pods = started(kubelet, [web_pod(f"web-{number}") for number in range(3)])
         configs = dict(kubelet.pods)
