@@ -51,6 +51,7 @@ class Exits:
         self._ooms = ooms
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._starting: dict[str, asyncio.Future[bool]] = {}
+        self._erasing: set[str] = set()
         self._waiters: dict[str, set[asyncio.Event]] = {}
 
     def is_busy(self, object_id: str) -> bool:
@@ -97,12 +98,16 @@ class Exits:
 
     async def erase(self, object_id: str) -> None:
         """Leave an object without a task, whatever state it is in."""
-        if object_id in self._objects.running:
-            await self.kill(object_id, _KILL_WITHIN_S)
-        await self.settled(object_id)
-        if object_id not in self._objects.without_task:
-            await self._tasks.erase(object_id)
-            self._objects.running.pop(object_id, None)
+        self._erasing.add(object_id)
+        try:
+            if object_id in self._objects.running:
+                await self.kill(object_id, _KILL_WITHIN_S)
+            await self.settled(object_id)
+            if object_id not in self._objects.without_task:
+                await self._tasks.erase(object_id)
+                self._objects.running.pop(object_id, None)
+        finally:
+            self._erasing.discard(object_id)
 
     async def settled(self, object_id: str) -> None:
         """Return when no end of the object is being dealt with any more."""
@@ -128,8 +133,8 @@ class Exits:
 
     async def _kill(self, object_id: str, within_s: float) -> bool:
         with self._awaiting(object_id) as ended:
-            if not await self._tasks.kill(object_id, signal.SIGKILL, everything=True):
-                await self.settled(object_id)
+            signalled = await self._tasks.kill(object_id, signal.SIGKILL, everything=True)
+            if not signalled and object_id not in self._objects.running:
                 return True
             return await self._wait(object_id, ended, within_s)
 
@@ -172,10 +177,9 @@ class Exits:
         if task is None:
             return True
         if task.state is TaskState.STOPPED:
-            job = self.ended(object_id, task.exit_code, task.exited_at_ns)
-            if job is not None:
-                await asyncio.wait((job,))
-            return True
+            # It has ended for others once that is told, whatever its shim is kept for.
+            told = object_id in self._jobs and object_id not in self._objects.running
+            return told or self.ended(object_id, task.exit_code, task.exited_at_ns) is None
         if task.state in RUNS - {TaskState.RUNNING}:
             await self._tasks.resume(object_id)
         return False
@@ -208,15 +212,15 @@ class Exits:
             _LOG.warning("the end of %s %s is not dealt with yet, will try again: %s", held.kind, held.id, error)
 
     async def _is_last_of_pod(self, sandbox_id: str) -> None:
-        """Return when no container of the pod has a task any more.
+        """Return when no container of the pod has a task any more, or the sandbox is to go whatever they do.
 
         A shim ends with the task that it was made for, if no other one is being deleted then; or it stays for good.
         """
-        while left := [
-            held.id
-            for held in self._objects.containers_of(sandbox_id)
-            if held.id in self._objects.running or self.is_busy(held.id)
-        ]:
+        while sandbox_id not in self._erasing:
+            containers = [held.id for held in self._objects.containers_of(sandbox_id)]
+            left = [one for one in containers if one in self._objects.running or self.is_busy(one)]
+            if not left:
+                return
             jobs = [self._jobs[container_id] for container_id in left if container_id in self._jobs]
             await (asyncio.wait(jobs) if jobs else asyncio.sleep(_LAST_EVERY_S))
 
