@@ -42,7 +42,7 @@ def test_kubelets_trace_goes_on_to_the_engine_and_the_plugins(
 ) -> None:
     """A failed call has its status and cause; a caller that does not sample, or has no trace, gets no spans."""
     ran, failed, quiet = (letter * 32 for letter in "abc")
-    server = start_server(engine, [f"--tracing-endpoint={otlp.endpoint}"])
+    server = start_server(engine.for_another_service(), [f"--tracing-endpoint={otlp.endpoint}"])
     client = server.client()
     request = cri.RunPodSandboxRequest(config=client.sandbox_config())
     pod_id = client.runtime.RunPodSandbox(request, metadata=caller(ran), timeout=60).pod_sandbox_id

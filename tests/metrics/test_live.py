@@ -54,7 +54,7 @@ def metrics_port() -> int:
 def service(
     engine: RealEngine, metrics_port: int, start_server: Callable[[RealEngine, Sequence[str]], CriServer]
 ) -> CriServer:
-    return start_server(engine, [f"--metrics-bind-addr=127.0.0.1:{metrics_port}"])
+    return start_server(engine.for_another_service(), [f"--metrics-bind-addr=127.0.0.1:{metrics_port}"])
 
 
 @pytest.fixture
