@@ -276,7 +276,7 @@ def test_no_shim_outlives_a_pod_that_is_taken_down_while_its_containers_run(
             return shims
 
         assert all(pool.map(live, range(24)))
-        eventually(lambda: _shims(own_containerd_node), lambda found: not found, "the end of all shims", 10)
+        eventually(lambda: _shims(own_containerd_node), lambda found: not found, "the end of all shims", 30)
 
 
 def _shims(node: ContainerdNode) -> list[str]:
