@@ -97,7 +97,7 @@ def test_layers_do_not_lead_out_of_the_image(
         remove(cri, pull(cri, reference))
     except grpc.RpcError as error:
         said = error.details() or ""
-    assert "evil" in said
+    assert "evil" in said or "path escapes" in said
     assert list(short_path.iterdir()) == []
 
 
