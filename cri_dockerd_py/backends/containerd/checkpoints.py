@@ -37,7 +37,7 @@ from cri_dockerd_py.backends.containerd.tasks import Tasks
 from cri_dockerd_py.errors import DeadlineExceeded, FailedPrecondition, NotFound, Unimplemented, Unknown
 from cri_dockerd_py.network.settle import settle_call
 
-_LEASE = "checkpoint"
+CHECKPOINT_LEASE = "checkpoint"
 _LEASE_EXPIRES_IN_S = 3600.0
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _LOCATION = "location"
@@ -102,8 +102,9 @@ class Checkpoints:
     async def _write(self, held: Held, record: Container, location: Path) -> None:
         work = self._directory / held.id
         partial = location.with_name(f".{location.name}.{held.id[:12]}")
-        await asyncio.to_thread(_begin, work, partial)
         try:
+            # Threads are waited for, also when time is up: none writes behind the one that cleans up.
+            await settle_call(asyncio.to_thread(_begin, work, partial), f"begin of {work}")
             await self._tasks.pause(held.id)
             try:
                 await self._dump(held, work)
@@ -115,7 +116,9 @@ class Checkpoints:
                 "spec.dump": record.spec.value,
                 "status.dump": encode_status(self._statuses.known(held)),
             }
-            await asyncio.to_thread(_archive, work, documents, held.log_path, partial, location)
+            archive = asyncio.to_thread(_archive, work, documents, held.log_path, partial)
+            await settle_call(archive, f"archive {location}")
+            await asyncio.to_thread(partial.replace, location)
         finally:
             await asyncio.to_thread(_end, work, partial)
 
@@ -134,7 +137,7 @@ class Checkpoints:
         if info is None:
             raise NotFound(f"the root file system of container {held.id} is gone from containerd")
         view = f"checkpoint-{held.id}"
-        async with self._leases.held(_LEASE, expires_in_s=_LEASE_EXPIRES_IN_S) as lease:
+        async with self._leases.held(CHECKPOINT_LEASE, expires_in_s=_LEASE_EXPIRES_IN_S) as lease:
             await snapshots.remove(view)
             image = await snapshots.view(view, info.parent, lease=lease)
             try:
@@ -157,11 +160,8 @@ class Checkpoints:
         """Resume the containers, and remove the files, of checkpoints that a crash has cut off."""
         for work in await asyncio.to_thread(host_mounts.children, self._directory):
             if work.name not in self._under_way:
-                with contextlib.suppress(NotFound):
-                    await self._tasks.resume(work.name)
+                await self._tasks.resume(work.name)
                 await asyncio.to_thread(_end, work, _partial_of(work))
-        if not self._under_way:
-            await self._leases.end_stale(_LEASE)
 
 
 def _begin(work: Path, partial: Path) -> None:
@@ -185,7 +185,7 @@ def _partial_of(work: Path) -> Path | None:
         return None
 
 
-def _archive(work: Path, documents: dict[str, bytes], log_path: str, partial: Path, location: Path) -> None:
+def _archive(work: Path, documents: dict[str, bytes], log_path: str, partial: Path) -> None:
     for name, content in documents.items():
         (work / name).write_bytes(content)
     if log_path:
@@ -200,7 +200,6 @@ def _archive(work: Path, documents: dict[str, bytes], log_path: str, partial: Pa
                     archive.add(work / name, name)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(location)
 
 
 def _copy_log(log_path: str, target: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from cri_dockerd_py.backends.base import Engine, untold
 from cri_dockerd_py.backends.containerd import image_import, image_pull
 from cri_dockerd_py.backends.containerd.channel import Observer
-from cri_dockerd_py.backends.containerd.checkpoints import Checkpoints
+from cri_dockerd_py.backends.containerd.checkpoints import CHECKPOINT_LEASE, Checkpoints
 from cri_dockerd_py.backends.containerd.client import ContainerdClient, ignore
 from cri_dockerd_py.backends.containerd.container_prepare import ContainerPreparation
 from cri_dockerd_py.backends.containerd.container_update import ContainerUpdate
@@ -91,7 +91,12 @@ class ContainerdOptions:
 
 
 #: What leases are for → how long what they hold is kept for a next try, in seconds.
-_LEASES = {PULL_LEASE: image_pull.KEPT_FOR_S, IMPORT_LEASE: image_import.KEPT_FOR_S, SHARE_LEASE: 0.0}
+_LEASES = {
+    PULL_LEASE: image_pull.KEPT_FOR_S,
+    IMPORT_LEASE: image_import.KEPT_FOR_S,
+    SHARE_LEASE: 0.0,
+    CHECKPOINT_LEASE: 0.0,
+}
 
 
 class ContainerdEngine:

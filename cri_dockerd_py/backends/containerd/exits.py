@@ -23,6 +23,7 @@ from cri_dockerd_py.backends.containerd.tasks import RUNS, Tasks, TaskState
 from cri_dockerd_py.errors import CriError
 from cri_dockerd_py.logs.outputs import ContainerOutputs
 from cri_dockerd_py.model.container import exit_reason
+from cri_dockerd_py.network.settle import settle_call
 
 _LOG = logging.getLogger(__name__)
 #: Longer than it takes the kernel to end a whole pod; who still holds a pipe then is no process of the container.
@@ -51,12 +52,13 @@ class Exits:
         self._ooms = ooms
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._starting: dict[str, asyncio.Future[bool]] = {}
-        self._erasing: set[str] = set()
+        #: Pause processes whose end is told, and whose tasks are kept until the pod's containers have none.
+        self._last_ones: dict[str, asyncio.Task[None]] = {}
         self._waiters: dict[str, set[asyncio.Event]] = {}
 
     def is_busy(self, object_id: str) -> bool:
         """Whether the object is being started, or its end dealt with."""
-        return object_id in self._starting or object_id in self._jobs
+        return object_id in self._starting or object_id in self._jobs or object_id in self._last_ones
 
     def is_starting(self, object_id: str) -> bool:
         """Whether the object is being started by this process."""
@@ -84,7 +86,7 @@ class Exits:
         With a pid, the end of a process that is not the object's any more is left alone.
         """
         held = self._objects.held.get(object_id)
-        if held is None:
+        if held is None or object_id in self._last_ones:
             return None
         job = self._jobs.get(object_id)
         if job is None:
@@ -98,16 +100,15 @@ class Exits:
 
     async def erase(self, object_id: str) -> None:
         """Leave an object without a task, whatever state it is in."""
-        self._erasing.add(object_id)
-        try:
-            if object_id in self._objects.running:
-                await self.kill(object_id, _KILL_WITHIN_S)
-            await self.settled(object_id)
-            if object_id not in self._objects.without_task:
-                await self._tasks.erase(object_id)
-                self._objects.running.pop(object_id, None)
-        finally:
-            self._erasing.discard(object_id)
+        if object_id in self._objects.running:
+            await self.kill(object_id, _KILL_WITHIN_S)
+        await self.settled(object_id)
+        if (last := self._last_ones.get(object_id)) is not None:
+            last.cancel()
+            await asyncio.wait((last,))
+        if object_id not in self._objects.without_task:
+            await self._tasks.erase(object_id)
+            self._objects.running.pop(object_id, None)
 
     async def settled(self, object_id: str) -> None:
         """Return when no end of the object is being dealt with any more."""
@@ -133,8 +134,8 @@ class Exits:
 
     async def _kill(self, object_id: str, within_s: float) -> bool:
         with self._awaiting(object_id) as ended:
-            signalled = await self._tasks.kill(object_id, signal.SIGKILL, everything=True)
-            if not signalled and object_id not in self._objects.running:
+            if not await self._tasks.kill(object_id, signal.SIGKILL, everything=True):
+                await self.settled(object_id)
                 return True
             return await self._wait(object_id, ended, within_s)
 
@@ -177,16 +178,17 @@ class Exits:
         if task is None:
             return True
         if task.state is TaskState.STOPPED:
-            # It has ended for others once that is told, whatever its shim is kept for.
-            told = object_id in self._jobs and object_id not in self._objects.running
-            return told or self.ended(object_id, task.exit_code, task.exited_at_ns) is None
+            job = self.ended(object_id, task.exit_code, task.exited_at_ns)
+            if job is not None:
+                await asyncio.wait((job,))
+            return True
         if task.state in RUNS - {TaskState.RUNNING}:
             await self._tasks.resume(object_id)
         return False
 
     async def close(self) -> None:
         """Leave what is not finished to the next process."""
-        jobs = list(self._jobs.values())
+        jobs = [*self._jobs.values(), *self._last_ones.values()]
         for job in jobs:
             job.cancel()
         if jobs:
@@ -205,24 +207,35 @@ class Exits:
             for waiter in self._waiters.get(held.id, ()):
                 waiter.set()
             if held.kind == labels.SANDBOX:
-                await self._is_last_of_pod(held.id)
-            await self._delete(held.id)
-            self._ooms.forget(held.id)
+                self._delete_last(held.id)
+            else:
+                await self._delete(held.id)
+                self._ooms.forget(held.id)
         except CriError as error:
             _LOG.warning("the end of %s %s is not dealt with yet, will try again: %s", held.kind, held.id, error)
 
-    async def _is_last_of_pod(self, sandbox_id: str) -> None:
-        """Return when no container of the pod has a task any more, or the sandbox is to go whatever they do.
+    def _delete_last(self, sandbox_id: str) -> None:
+        job = asyncio.get_running_loop().create_task(self._delete_after_pod(sandbox_id), name=f"end of {sandbox_id}")
+        self._last_ones[sandbox_id] = job
+        job.add_done_callback(lambda _done: self._last_ones.pop(sandbox_id, None))
+
+    async def _delete_after_pod(self, sandbox_id: str) -> None:
+        """Delete a pause process's task when no container of the pod has one any more.
 
         A shim ends with the task that it was made for, if no other one is being deleted then; or it stays for good.
         """
-        while sandbox_id not in self._erasing:
-            containers = [held.id for held in self._objects.containers_of(sandbox_id)]
-            left = [one for one in containers if one in self._objects.running or self.is_busy(one)]
-            if not left:
-                return
+        while left := [
+            held.id
+            for held in self._objects.containers_of(sandbox_id)
+            if held.id in self._objects.running or self.is_busy(held.id)
+        ]:
             jobs = [self._jobs[container_id] for container_id in left if container_id in self._jobs]
             await (asyncio.wait(jobs) if jobs else asyncio.sleep(_LAST_EVERY_S))
+        try:
+            # Seen to its end: whoever cancels this deletes the task next, and two deletions meet an error.
+            await settle_call(self._delete(sandbox_id), f"delete task of {sandbox_id}")
+        except CriError as error:
+            _LOG.warning("the task of sandbox %s is still there, will try again: %s", sandbox_id, error)
 
     async def _end(self, held: Held, exit_code: int, at_ns: int) -> ProcessExited:
         if held.kind == labels.SANDBOX:
