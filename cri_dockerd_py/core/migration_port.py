@@ -150,5 +150,5 @@ class MigrationPort:
         await self._images.remember_digests(image_id, names)
 
     async def refresh_images(self, engine: str) -> None:
-        """Read the images of one engine anew: some were put there."""
+        """Read the images of one engine anew: some were put there or taken away."""
         await self._images.refresh(engine)

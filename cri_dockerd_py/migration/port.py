@@ -98,7 +98,7 @@ class NodePort(Protocol):
         """Keep `repository@digest` names of an image that an engine got from another one, and could not keep itself."""
 
     async def refresh_images(self, engine: str) -> None:
-        """Read the images of one engine anew: some were put there."""
+        """Read the images of one engine anew: some were put there or taken away."""
 
 
 @dataclass(frozen=True, slots=True)

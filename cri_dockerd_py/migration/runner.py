@@ -89,6 +89,9 @@ class Runner:
         """Copy what is missing, then let new pods go to the target."""
         source, target = self.run.source, self.run.target
         _, facts = source_and_target(target, engine_facts(self._port))
+        # What somebody removed a moment ago may still be listed, and a pod that counts on it would not start again.
+        for engine in (source, target):
+            await self._port.refresh_images(engine)
         at_source, at_target = self._port.images(source), self._port.images(target)
         images = needed_images(self._leaving_pods(), at_source, at_target, facts)
         await self._until_asked(self._copies.bring(source, target, images, self._note_images))

@@ -80,8 +80,10 @@ class Migrations:
     async def bring_images(self, options: PlanOptions, note: Callable[[ImageProgress], None]) -> Plan:
         """Copy the images that a migration with these options needs, and move nothing."""
         await self._require_idle()
-        plan = self.plan(options)
         self._require_engines()
+        for side in self._port.sides():
+            await self._port.refresh_images(side.name)
+        plan = self.plan(options)
         await self._copies.bring(plan.source, plan.target, plan.images, note)
         return self.plan(options)
 

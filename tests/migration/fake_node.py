@@ -55,6 +55,7 @@ class FakeNode:
         self.pins: dict[str, str] = {}
         self.tombstones: set[str] = set()
         self.stores: dict[str, dict[str, ImageRecord]] = {DOCKER: {}, CONTAINERD: {}}
+        self.removed: dict[str, set[str]] = {DOCKER: set(), CONTAINERD: set()}  # images that are still listed
         self.digests: dict[str, str] = {}
         self._changed = asyncio.Event()
 
@@ -107,7 +108,9 @@ class FakeNode:
         self.digests.update(dict.fromkeys(names, image_id))
 
     async def refresh_images(self, engine: str) -> None:
-        pass
+        for image_id in self.removed[engine]:
+            self.stores[engine].pop(image_id, None)
+        self.removed[engine].clear()
 
     # --- what happens on the node
 

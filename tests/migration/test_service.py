@@ -263,6 +263,15 @@ async def test_an_image_that_cannot_be_copied_stops_before_anything_moves(scene:
     assert set(map(frozenset, scene.engines().values())) == {frozenset({CONTAINERD})}
 
 
+async def test_an_image_that_was_just_removed_from_the_target_is_copied(scene: Scene) -> None:
+    add_pods(scene, 1)
+    scene.node.stores[CONTAINERD]["image"] = scene.node.stores[DOCKER]["image"]
+    scene.node.removed[CONTAINERD].add("image")
+    await scene.migrations.run(options())
+    await scene.ended()
+    assert scene.forth.copied == ["image"]
+
+
 async def test_digests_of_copied_images_are_remembered(scene: Scene) -> None:
     scene.node.add_pod("web")
     names = ("docker.io/library/app@sha256:1",)
