@@ -21,7 +21,7 @@ from cri_dockerd_py._generated.containerd_v1.tasks_pb2 import CreateTaskRequest
 from cri_dockerd_py._generated.containerd_v1.tasks_pb2_grpc import TasksStub
 from cri_dockerd_py._generated.containerd_v1.types_pb2 import Mount
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
-from tests.behaviour.client import Container, Cri, Pod, eventually, host_pids
+from tests.behaviour.client import Container, Cri, Pod, eventually, host_pids, refused
 from tests.behaviour.conftest import OWN_SERVICE, service_client
 from tests.behaviour.traces import traces
 from tests.cni import free_host_port
@@ -289,8 +289,6 @@ def _shims(node: ContainerdNode) -> list[str]:
 def test_what_runs_without_docker_knowing_is_ended(
     own_docker_engine: DockerEngine, start_server: StartServer, tmp_path: Path, then: str
 ) -> None:
-    if then == "started" and own_docker_engine.name == "docker-28":
-        pytest.skip("open: an exec in the container that Docker 28 starts again after this fails in runc")
     with service_client(start_server(own_docker_engine)) as cri:
         pod = cri.run_pod()
         container = pod.create()
@@ -300,8 +298,12 @@ def test_what_runs_without_docker_knowing_is_ended(
         eventually(lambda: cri("Status").status.conditions[0].status, bool, "Docker's return", 30)
         (orphan,) = host_pids(container.id)
         if then == "started":
-            container.start()
-            assert container.exec("echo", "alive").stdout == b"alive\n"
+            with refused(grpc.StatusCode.UNKNOWN):
+                container.start()
+            status = container.status()
+            assert (status.state, status.reason) == (pb.CONTAINER_EXITED, "StartError")
+            again = pod.start()
+            assert again.exec("echo", "alive").stdout == b"alive\n"
         else:
             container.remove()
         assert orphan not in host_pids(container.id)

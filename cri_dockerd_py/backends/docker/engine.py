@@ -114,6 +114,7 @@ def connect(options: DockerOptions) -> DockerEngine:
     async def prepare() -> None:
         """Look at the daemon afresh: it may have been restarted, upgraded or emptied."""
         snapshots.forget()
+        objects.forget_fresh()
         await daemon.refresh()
         try:
             await pause.ensure(anew=True)

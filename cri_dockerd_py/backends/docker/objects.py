@@ -21,6 +21,10 @@ _LEFT_PAUSES_S = (0.2, 0.5, 1.0, 2.0)
 _LOG = logging.getLogger(__name__)
 _REMOVE_WITHIN_S = 60.0
 _REMOVE_AGAIN_S = 0.1
+_CUT_OFF = (
+    "Docker ended while it started container {}, and does not know what ran in it, which was killed now: "
+    "make the container anew"
+)
 _BEING_REMOVED = "already in progress"
 _BUSY = ("device or resource busy", "unable to remove filesystem", "failed to remove root filesystem")
 _ABSENT = "No such container"
@@ -41,8 +45,13 @@ class DockerObjects:
         self._marks = marks
         self._on_removed = on_removed
         self._creating: dict[str, asyncio.Task[str]] = {}
-        #: Containers of which Docker knows that they were started.
+        #: Containers of which Docker knows that they were started, or whose start it cannot have forgotten.
         self._ran: set[str] = set()
+        self._fresh: set[str] = set()
+
+    def forget_fresh(self) -> None:
+        """The daemon is another one: it may have ended in the middle of a start, and not know of what runs."""
+        self._fresh.clear()
 
     async def create(self, name: str, body: Mapping[str, Any], then: Then | None = None) -> str:
         """Create a container, do `then`, and return its id; AlreadyExists when a running one has the name."""
@@ -68,6 +77,7 @@ class DockerObjects:
                     continue
                 container_id = _id_in(answer)
                 self._marks.made.add(container_id)
+                self._fresh.add(container_id)
                 if then is not None:
                     await then(container_id)
                 return container_id
@@ -108,8 +118,14 @@ class DockerObjects:
     async def start(self, container_id: str) -> None:
         """Start; that it runs already is fine. The runtime's failure is Unknown, whatever status Docker chose.
 
-        What a start has left that was cut off by Docker's own end is taken away.
+        What a start has left that was cut off by Docker's own end is taken away. Where that was a process, the
+        container has failed: Docker may hear of its end only later, and would take the next process down for it.
         """
+        if not self._is_well_known(container_id):
+            # Docker answers when a start that is under way has ended, so this is no look into the middle of one.
+            document = await self.find(container_id)
+            if document is not None and not document["State"].get("Running") and await self._end_orphans(container_id):
+                raise Unknown(_CUT_OFF.format(container_id))
         for pause_s in _LEFT_PAUSES_S:
             try:
                 await self._start(container_id)
@@ -120,13 +136,24 @@ class DockerObjects:
             else:
                 self._ran.add(container_id)
                 return
-            await self._end_orphans(container_id)
+            self._fresh.discard(container_id)
+            if await self._end_orphans(container_id):
+                raise Unknown(_CUT_OFF.format(container_id)) from refusal
             await asyncio.sleep(pause_s)
         raise Unavailable(f"an earlier start of container {container_id} is in the way: {refusal}") from refusal
 
-    async def _end_orphans(self, container_id: str) -> None:
-        if killed := await asyncio.to_thread(kill_processes_of, container_id):
+    def _is_well_known(self, container_id: str) -> bool:
+        """Whether nothing of a container can run that Docker does not know of."""
+        return container_id in self._ran or container_id in self._fresh
+
+    async def _end_orphans(self, container_id: str) -> int:
+        """Kill what runs without Docker's knowing, and return how many processes that were."""
+        if self._is_well_known(container_id):
+            return 0
+        killed = await asyncio.to_thread(kill_processes_of, container_id)
+        if killed:
             _LOG.warning("container %s: killed %d processes of a start that was cut off", container_id, killed)
+        return killed
 
     async def _start(self, container_id: str) -> None:
         try:
@@ -160,10 +187,7 @@ class DockerObjects:
     async def remove(self, container_id: str) -> None:
         """Kill and remove with anonymous volumes, and wait for a removal that is under way; absent is fine."""
         self._marks.killed.add(container_id)
-        if container_id in self._ran:
-            self._ran.discard(container_id)
-        else:
-            await self._end_orphans(container_id)
+        await self._end_orphans(container_id)
         deadline = asyncio.get_running_loop().time() + _REMOVE_WITHIN_S
         while True:
             try:
@@ -179,6 +203,8 @@ class DockerObjects:
             else:
                 break
         self._marks.forget(container_id)
+        self._ran.discard(container_id)
+        self._fresh.discard(container_id)
         self._on_removed(container_id)
 
 
