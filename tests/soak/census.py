@@ -48,11 +48,17 @@ def figures(node: SoakNode) -> Figures:
 
 def _descriptors(directory: Path) -> Figures:
     """Return how many there are, and of what."""
-    kinds = Counter({"sockets": 0, "pipes": 0, "other": 0})
-    kinds.update(
-        "sockets" if link.is_socket() else "pipes" if link.is_fifo() else "other" for link in directory.iterdir()
-    )
+    kinds = Counter({"sockets": 0, "pipes": 0, "files": 0})
+    for link in directory.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+            kinds[_kind(link, os.readlink(link))] += 1
     return {"descriptors": float(kinds.total()), **{f"  {kind}": float(count) for kind, count in kinds.items()}}
+
+
+def _kind(link: Path, target: str) -> str:
+    if target.startswith("anon_inode:"):
+        return target.removeprefix("anon_inode:").strip("[]")
+    return "sockets" if link.is_socket() else "pipes" if link.is_fifo() else "files"
 
 
 def things(node: SoakNode, ids: Iterable[str]) -> Things:

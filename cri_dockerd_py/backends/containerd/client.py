@@ -84,6 +84,11 @@ class ContainerdClient:
         """Where containerd listens, `unix:///…`."""
         return self._channel.endpoint
 
+    @property
+    def socket(self) -> str:
+        """The path of that socket."""
+        return self.endpoint.removeprefix("unix://")
+
     def in_namespace(self, namespace: str) -> ContainerdClient:
         """Return a client for another containerd namespace on the same connection."""
         if namespace == self.namespace:
@@ -99,7 +104,7 @@ class ContainerdClient:
     async def listens(self) -> bool:
         """Return whether somebody listens at the endpoint; if so, the next call connects at once."""
         try:
-            _, writer = await asyncio.open_unix_connection(self.endpoint.removeprefix("unix://"))
+            _, writer = await asyncio.open_unix_connection(self.socket)
         except OSError:
             return False
         writer.close()

@@ -140,7 +140,7 @@ class ContainerdEngine:
             self._client, tasks, self._objects, self._statuses, self._leases, self._snapshots_of, paths
         )
         self._leftovers = Leftovers(
-            self._objects, self._exits, runtimes, self._snapshots_of, files, volumes, paths, checkpoints
+            self._client, self._objects, runtimes, self._snapshots_of, files, volumes, paths, checkpoints
         )
         if options.pause_image:
             self._pause: BuiltInPause | PauseImage = PauseImage(options.pause_image, self._images)

@@ -10,9 +10,10 @@ from dataclasses import replace
 from cri_dockerd_py.backends import host_mounts
 from cri_dockerd_py.backends.containerd import labels
 from cri_dockerd_py.backends.containerd.checkpoints import Checkpoints
+from cri_dockerd_py.backends.containerd.client import ContainerdClient
 from cri_dockerd_py.backends.containerd.container_prepare import layer_path_of
-from cri_dockerd_py.backends.containerd.exits import Exits
 from cri_dockerd_py.backends.containerd.image_volumes import ImageVolumes
+from cri_dockerd_py.backends.containerd.lost_shims import end_lost_shims
 from cri_dockerd_py.backends.containerd.objects import Held, Objects
 from cri_dockerd_py.backends.containerd.paths import EnginePaths
 from cri_dockerd_py.backends.containerd.runtimes import Runtimes
@@ -28,8 +29,8 @@ class Leftovers:
 
     def __init__(
         self,
+        client: ContainerdClient,
         objects: Objects,
-        exits: Exits,
         runtimes: Runtimes,
         snapshots_of: SnapshotsOf,
         files: SandboxFiles,
@@ -37,8 +38,8 @@ class Leftovers:
         paths: EnginePaths,
         checkpoints: Checkpoints,
     ) -> None:
+        self._client = client
         self._objects = objects
-        self._exits = exits
         self._runtimes = runtimes
         self._snapshots_of = snapshots_of
         self._files = files
@@ -66,8 +67,11 @@ class Leftovers:
         if current is not None:
             self._objects.hold(replace(current, layer_path=layer_path_of(mounts)))
 
-    async def sweep(self, present: Collection[str]) -> None:
-        """Remove what belongs to none of these ids, nor to what this process is making or has made."""
+    async def sweep(self, present: Collection[str], with_task: Collection[str]) -> None:
+        """Remove what belongs to none of the ids `present`, nor to what this process is making or has made.
+
+        `with_task` are the containers that have a task.
+        """
         if not self._is_due:
             return
         await self._checkpoints.sweep()
@@ -75,6 +79,9 @@ class Leftovers:
         await self._files.remove_all_but(kept)
         await self._volumes.release_all_but(kept)
         await asyncio.to_thread(self._remove_directories, kept)
+        pods = {held.sandbox_id for held in self._objects.held.values() if held.id in with_task}
+        in_use = pods | set(with_task) | set(self._objects.making)
+        await asyncio.to_thread(end_lost_shims, self._client.socket, self._client.namespace, in_use)
         for snapshotter in self._runtimes.snapshotters():
             await self._remove_snapshots(snapshotter, kept)
         self._is_due = False

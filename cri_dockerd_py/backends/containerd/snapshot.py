@@ -88,7 +88,7 @@ class ContainerdSnapshots:
                 self._convert(record, tasks.get(record.id), sandboxes, containers)
             except NotOursError as error:
                 self._skip(record.id, error)
-        await self._leftovers.sweep({item.id for item in held})
+        await self._leftovers.sweep({item.id for item in held}, tasks)
         return EngineSnapshot(info, tuple(sandboxes), tuple(containers), tuple(images))
 
     async def _records(self) -> list[Container]:
