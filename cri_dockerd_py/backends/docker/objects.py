@@ -25,6 +25,8 @@ _CUT_OFF = (
     "Docker ended while it started container {}, and does not know what ran in it, which was killed now: "
     "make the container anew"
 )
+#: Docker hears of the end of what it did not know, and would take it for the end of what is started meanwhile.
+_HEARS_WITHIN_S = 2.0
 _BEING_REMOVED = "already in progress"
 _BUSY = ("device or resource busy", "unable to remove filesystem", "failed to remove root filesystem")
 _ABSENT = "No such container"
@@ -119,12 +121,11 @@ class DockerObjects:
         """Start; that it runs already is fine. The runtime's failure is Unknown, whatever status Docker chose.
 
         What a start has left that was cut off by Docker's own end is taken away. Where that was a process, the
-        container has failed: Docker may hear of its end only later, and would take the next process down for it.
+        container has failed.
         """
         if not self._is_well_known(container_id):
-            # Docker answers when a start that is under way has ended, so this is no look into the middle of one.
             document = await self.find(container_id)
-            if document is not None and not document["State"].get("Running") and await self._end_orphans(container_id):
+            if document is not None and await self.end_forgotten(document):
                 raise Unknown(_CUT_OFF.format(container_id))
         for pause_s in _LEFT_PAUSES_S:
             try:
@@ -141,6 +142,18 @@ class DockerObjects:
                 raise Unknown(_CUT_OFF.format(container_id)) from refusal
             await asyncio.sleep(pause_s)
         raise Unavailable(f"an earlier start of container {container_id} is in the way: {refusal}") from refusal
+
+    async def end_forgotten(self, document: Mapping[str, Any]) -> int:
+        """Kill what runs of a container that never ran by its inspect document, and return how many processes that was.
+
+        Docker inspects when a start that is under way has ended, so this is no look into the middle of one.
+        """
+        if document["State"].get("Status") != "created":
+            return 0
+        killed = await self._end_orphans(str(document["Id"]))
+        if killed:
+            await asyncio.sleep(_HEARS_WITHIN_S)
+        return killed
 
     def _is_well_known(self, container_id: str) -> bool:
         """Whether nothing of a container can run that Docker does not know of."""

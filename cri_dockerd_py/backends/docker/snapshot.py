@@ -121,6 +121,7 @@ class DockerSnapshots:
             document = await self._objects.find(object_id)
         if document is None:
             return None
+        await self._objects.end_forgotten(document)
         return _Seen(_state_of(document, state), name, self._convert(document, facts))
 
     def _convert(self, document: Mapping[str, Any], facts: DaemonFacts) -> Record:
