@@ -27,7 +27,9 @@ _serial = itertools.count()
 # Puts the descriptors where systemd would, and becomes the command that follows.
 _PASS = (
     "import os, sys\n"
-    "copies = [os.dup2(int(fd), 200 + n) for n, fd in enumerate(sys.argv[2].split(','))]\n"
+    "given = [int(fd) for fd in sys.argv[2].split(',')]\n"
+    "copies = [os.dup2(fd, 200 + n) for n, fd in enumerate(given)]\n"
+    "for fd in given: os.close(fd)\n"
     "fds = [os.dup2(fd, 3 + n, inheritable=True) for n, fd in enumerate(copies)]\n"
     "for fd in copies: os.close(fd)\n"
     "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(fds)), LISTEN_FDNAMES=sys.argv[1])\n"

@@ -53,6 +53,8 @@ class Stats:
         self._sampler = StatsSampler(reader)
         self.layers = WritableLayers(self._layer_paths)
         self._metrics = PodMetrics(inventory, self._sampler, self.layers, layers_root, proc_root)
+        inventory.on_container.append(self._container_changed)
+        inventory.on_sandbox.append(self._sandbox_changed)
 
     def start(self) -> None:
         """Start measuring writable layers; all else is done when it is asked for."""
@@ -62,6 +64,14 @@ class Stats:
         """End both threads; may be called twice."""
         self.layers.close()
         self._sampler.close()
+
+    def _container_changed(self, old: ContainerRecord | None, new: ContainerRecord | None) -> None:
+        if old is not None and (new is None or new.state is ContainerState.EXITED):
+            self._sampler.forget_soon(old.id)
+
+    def _sandbox_changed(self, old: SandboxRecord | None, new: SandboxRecord | None) -> None:
+        if old is not None and (new is None or new.state is SandboxState.NOTREADY):
+            self._sampler.forget_soon(old.id)
 
     def _layer_paths(self) -> dict[str, str]:
         """Return container id → writable layer; called in another thread, so the records are copied in one step.
@@ -96,8 +106,7 @@ class Stats:
         records = self._inventory.list_containers(id=id, sandbox_id=sandbox_id, labels=labels)
         if id or sandbox_id or labels:
             records = [record for record in records if record.state is ContainerState.RUNNING]
-        known = (*self._inventory.containers, *self._inventory.sandboxes)
-        return await self._sampler.in_thread(lambda: self._list_containers(records, known))
+        return await self._sampler.in_thread(lambda: self._containers(records))
 
     async def sandbox(self, sandbox_id: str) -> PodSandboxStats:
         """Return the numbers of a ready pod (PST-04)."""
@@ -129,10 +138,6 @@ class Stats:
         return record, [one for one in containers if one.state is ContainerState.RUNNING]
 
     # --- in the sampler's thread
-
-    def _list_containers(self, records: Sequence[ContainerRecord], known_ids: Sequence[str]) -> list[ContainerStats]:
-        self._sampler.keep_only(known_ids)
-        return self._containers(records)
 
     def _containers(self, records: Sequence[ContainerRecord]) -> list[ContainerStats]:
         found = [self._container(record) for record in records]

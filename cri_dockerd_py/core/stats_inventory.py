@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from cri_dockerd_py.model.container import ContainerRecord, ContainerState
 from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxState
+
+ContainerListener = Callable[[ContainerRecord | None, ContainerRecord | None], None]
+SandboxListener = Callable[[SandboxRecord | None, SandboxRecord | None], None]
 
 
 class StatsInventory(Protocol):
@@ -14,6 +17,9 @@ class StatsInventory(Protocol):
 
     containers: dict[str, ContainerRecord]
     sandboxes: dict[str, SandboxRecord]
+    #: They hear of the record before a change and after it, None where there is none.
+    on_container: list[ContainerListener]
+    on_sandbox: list[SandboxListener]
 
     def container(self, container_id: str) -> ContainerRecord:
         """Return the container with this id or unambiguous prefix of one."""

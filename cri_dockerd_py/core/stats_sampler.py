@@ -6,7 +6,7 @@ import asyncio
 import logging
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -72,6 +72,7 @@ class StatsSampler:
         self._monotonic_ns = monotonic_ns
         self._tracks: dict[str, _Track] = {}
         self._descriptors = 0
+        self._closed = False
         self._descriptors_limit = min(max_descriptors, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stats")
 
@@ -81,16 +82,24 @@ class StatsSampler:
 
     def close(self) -> None:
         """End the thread after the work it has begun."""
+        self._closed = True
         self._thread.shutdown(wait=True, cancel_futures=True)
-        self.keep_only(())
+        for track in self._tracks.values():
+            self._let_go(track)
+        self._tracks.clear()
+
+    def forget_soon(self, object_id: str) -> None:
+        """The object has ended, or is gone: an open file would keep its dead cgroup in the kernel."""
+        if not self._closed:
+            self._thread.submit(self._forget, object_id)
 
     # --- in the thread
 
-    def keep_only(self, known_ids: Iterable[str]) -> None:
-        """Drop what is remembered of objects that no longer exist."""
-        known = set(known_ids)
-        for key in [key for key in self._tracks if key.rstrip(_PARENT_MARK) not in known]:
-            self._let_go(self._tracks.pop(key))
+    def _forget(self, object_id: str) -> None:
+        for key in (object_id, object_id + _PARENT_MARK):
+            track = self._tracks.pop(key, None)
+            if track is not None:
+                self._let_go(track)
 
     def sample(self, target: StatsTarget) -> Sample | None:
         """Return a fresh sample of the target; None when its cgroup is gone or cannot be read."""

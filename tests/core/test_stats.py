@@ -120,6 +120,25 @@ async def test_filters(stats: Stats, pods: RunningPods, inventory: Inventory) ->
     assert await stats.containers(labels={"tier": "back"}) == []
 
 
+@pytest.mark.behaviour("STS-07")
+async def test_what_has_ended_keeps_no_cgroup_open(stats: Stats, pods: RunningPods, inventory: Inventory) -> None:
+    """An open file would keep a dead cgroup in the kernel, however stats are asked for."""
+    before = _open_cgroup_files()
+    pod = pods.sandbox()
+    record = pods.container(pod)
+    await stats.sandboxes()
+    assert _open_cgroup_files() > before
+    inventory.put_container(replace(record, state=ContainerState.EXITED, pid=0))
+    inventory.put_sandbox(replace(pod, state=SandboxState.NOTREADY, pid=0))
+    await stats.containers()
+    assert _open_cgroup_files() == before
+
+
+def _open_cgroup_files() -> int:
+    links = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+    return sum(link.startswith("/sys/fs/cgroup") for link in links)
+
+
 @pytest.mark.behaviour("STS-09")
 async def test_one_bad_container_does_not_fail_the_list(stats: Stats, pods: RunningPods, inventory: Inventory) -> None:
     """A container whose process is gone, or is somebody else's, is left out."""

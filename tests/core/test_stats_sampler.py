@@ -171,15 +171,17 @@ def test_no_process_no_sample(sampler: StatsSampler) -> None:
     assert sampler.sample(StatsTarget(CONTAINER_ID, 99)) is None
 
 
-def test_descriptors_are_kept_and_given_back(sampler: StatsSampler) -> None:
+async def test_descriptors_are_kept_and_given_back(sampler: StatsSampler) -> None:
     """Files stay open between samples, until the object is forgotten."""
     before = len(os.listdir("/proc/self/fd"))
     sampler.sample(TARGET)
     kept = len(os.listdir("/proc/self/fd"))
-    sampler.keep_only([CONTAINER_ID])
+    sampler.forget_soon("another")
+    await sampler.in_thread(lambda: None)
     assert len(os.listdir("/proc/self/fd")) == kept > before
 
-    sampler.keep_only([])
+    sampler.forget_soon(CONTAINER_ID)
+    await sampler.in_thread(lambda: None)
 
     assert len(os.listdir("/proc/self/fd")) == before
 
