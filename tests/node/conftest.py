@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -39,38 +40,43 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-@pytest.fixture(scope="session")
-def package() -> Path:
-    """The Debian package of this checkout."""
+def build_package() -> Path:
+    """Build the Debian package of this checkout."""
     built = subprocess.run(["packaging/deb/build"], cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)
     return REPOSITORY / built.stdout.split()[-1]
 
 
-@pytest.fixture(scope="session")
-def newer_package(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with a higher version."""
-    root = tmp_path_factory.mktemp("newer")
-    subprocess.run(["dpkg-deb", "-R", str(package), str(root / "files")], check=True)
-    control = root / "files" / "DEBIAN" / "control"
+def with_higher_version(package: Path, directory: Path) -> Path:
+    """Pack the same with a higher version."""
+    subprocess.run(["dpkg-deb", "-R", str(package), str(directory / "files")], check=True)
+    control = directory / "files" / "DEBIAN" / "control"
     control.write_text(control.read_text().replace("\nVersion: ", "\nVersion: 9:", 1))
-    newer = root / "newer.deb"
-    subprocess.run(["dpkg-deb", "--root-owner-group", "-Zgzip", "--build", str(root / "files"), str(newer)], check=True)
+    newer = directory / "newer.deb"
+    pack = ["dpkg-deb", "--root-owner-group", "-Zzstd", "-z3", "--build"]
+    subprocess.run([*pack, str(directory / "files"), str(newer)], check=True)
     return newer
 
 
-@pytest.fixture(scope="session")
-def node(package: Path, newer_package: Path) -> Iterator[Node]:
-    """The node, booted, with both engines running and nothing of ours installed yet."""
-    machine = Machine(node_disk())
-    files = {
+def what_it_needs(directory: Path) -> dict[str, bytes]:
+    """Make the files that are delivered to the node."""
+    package = build_package()
+    return {
         "service.deb": package.read_bytes(),
-        "newer.deb": newer_package.read_bytes(),
+        "newer.deb": with_higher_version(package, directory).read_bytes(),
         "10-node.conflist": CNI_CONFLIST.read_bytes(),
         "busybox.tar": images.build(images.BUSYBOX).docker_archive([f"docker.io/{images.BUSYBOX}"]),
     }
-    machine.deliver(files)
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """The node, booted, with both engines running and nothing of ours installed yet."""
+    machine = Machine(node_disk())
     try:
-        machine.boot()
+        with ThreadPoolExecutor(1) as beside:
+            files = beside.submit(what_it_needs, tmp_path_factory.mktemp("node"))
+            machine.boot()
+            machine.deliver(files.result())
         machine.sh(f"install -D -m 0644 {DELIVERED}/10-node.conflist /etc/cni/net.d/10-node.conflist")
         yield Node(machine)
     finally:

@@ -22,6 +22,8 @@ BOOT_WITHIN_S = 300.0
 STOP_WITHIN_S = 120.0
 COMMAND_WITHIN_S = 120.0
 DELIVERED = "/srv/node"
+#: Room for what is delivered while the machine runs; the drive's size cannot change then.
+_DELIVERY_BYTES = 512 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ class Machine:
             self.cri_port: int = probe.getsockname()[1]
         overlay = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(disk.image), "disk.qcow2"]
         subprocess.run(overlay, cwd=self.directory, check=True)
-        (self.directory / "delivery.tar").touch()
+        with (self.directory / "delivery.tar").open("wb") as drive:
+            drive.truncate(_DELIVERY_BYTES)
         self._daemon = Daemon(self._command(), self.directory / "qemu.log")
 
     @property
@@ -57,12 +60,15 @@ class Machine:
         return f"127.0.0.1:{self.cri_port}"
 
     def deliver(self, files: Mapping[str, bytes]) -> None:
-        """Have files in /srv/node from the next boot on."""
-        with tarfile.open(self.directory / "delivery.tar", "w") as archive:
+        """Put files into /srv/node, once: the machine reads the drive that they come on for the first time then."""
+        with (self.directory / "delivery.tar").open("r+b") as drive, tarfile.open(fileobj=drive, mode="w") as archive:
             for name, content in files.items():
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
+            if drive.tell() > _DELIVERY_BYTES - (1 << 20):
+                raise ValueError(f"what is delivered is larger than {_DELIVERY_BYTES} bytes")
+        self.sh(f"mkdir -p {DELIVERED} && tar -xf /dev/vdb -C {DELIVERED}")
 
     def boot(self) -> None:
         """Start the machine and wait until it takes commands."""
@@ -72,7 +78,6 @@ class Machine:
         self._agent.connect(str(self.directory / "agent.sock"))
         self._answers = b""
         self._answer(0, BOOT_WITHIN_S)
-        self.sh(f"mkdir -p {DELIVERED} && tar -xf /dev/vdb -C {DELIVERED}")
 
     def run(self, *words: str, stdin: str = "", within_s: float = COMMAND_WITHIN_S) -> Outcome:
         """Run a program inside, whatever comes of it."""
@@ -147,7 +152,7 @@ class Machine:
             *("-kernel", str(self._disk.kernel), "-initrd", str(self._disk.initrd)),
             *("-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet mitigations=off"),
             *("-drive", f"file={self.directory}/disk.qcow2,format=qcow2,{drive}"),
-            *("-drive", f"file={self.directory}/delivery.tar,format=raw,{drive}"),
+            *("-drive", f"file={self.directory}/delivery.tar,format=raw,readonly=on,{drive}"),
             *("-serial", f"file:{self.directory}/console.log"),
             *("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=node.agent"),
             *("-chardev", f"socket,id=agent,path={self.directory}/agent.sock,server=on,wait=off"),
