@@ -50,6 +50,7 @@ class DockerObjects:
         #: Containers of which Docker knows that they were started, or whose start it cannot have forgotten.
         self._ran: set[str] = set()
         self._fresh: set[str] = set()
+        self._ending = asyncio.Lock()
 
     def forget_fresh(self) -> None:
         """The daemon is another one: it may have ended in the middle of a start, and not know of what runs."""
@@ -123,10 +124,8 @@ class DockerObjects:
         What a start has left that was cut off by Docker's own end is taken away. Where that was a process, the
         container has failed.
         """
-        if not self._is_well_known(container_id):
-            document = await self.find(container_id)
-            if document is not None and await self.end_forgotten(document):
-                raise Unknown(_CUT_OFF.format(container_id))
+        if await self.end_forgotten(container_id):
+            raise Unknown(_CUT_OFF.format(container_id))
         for pause_s in _LEFT_PAUSES_S:
             try:
                 await self._start(container_id)
@@ -143,17 +142,23 @@ class DockerObjects:
             await asyncio.sleep(pause_s)
         raise Unavailable(f"an earlier start of container {container_id} is in the way: {refusal}") from refusal
 
-    async def end_forgotten(self, document: Mapping[str, Any]) -> int:
-        """Kill what runs of a container that never ran by its inspect document, and return how many processes that was.
+    async def end_forgotten(self, container_id: str) -> int:
+        """Kill what runs of a container that has never run as far as Docker knows; return how many processes that was.
 
-        Docker inspects when a start that is under way has ended, so this is no look into the middle of one.
+        From then on it counts as known, until the daemon is another one.
         """
-        if document["State"].get("Status") != "created":
-            return 0
-        killed = await self._end_orphans(str(document["Id"]))
-        if killed:
-            await asyncio.sleep(_HEARS_WITHIN_S)
-        return killed
+        async with self._ending:
+            if self._is_well_known(container_id):
+                return 0
+            # Docker inspects when a start that is under way has ended, so this is no look into the middle of one.
+            document = await self.find(container_id)
+            if document is None or document["State"].get("Status") != "created":
+                return 0
+            killed = await self._end_orphans(container_id)
+            self._fresh.add(container_id)
+            if killed:
+                await asyncio.sleep(_HEARS_WITHIN_S)
+            return killed
 
     def _is_well_known(self, container_id: str) -> bool:
         """Whether nothing of a container can run that Docker does not know of."""

@@ -121,7 +121,8 @@ class DockerSnapshots:
             document = await self._objects.find(object_id)
         if document is None:
             return None
-        await self._objects.end_forgotten(document)
+        if document["State"].get("Status") == "created":
+            await self._objects.end_forgotten(object_id)
         return _Seen(_state_of(document, state), name, self._convert(document, facts))
 
     def _convert(self, document: Mapping[str, Any], facts: DaemonFacts) -> Record:
