@@ -146,7 +146,7 @@ async def test_work_that_is_given_up_inside_has_an_answer(edge: Edge, calls: Cal
 async def test_a_deadline_cancels_too(edge: Edge) -> None:
     edge.node.gate.open.clear()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await edge.runtime.RunPodSandbox(cri.RunPodSandboxRequest(config=sandbox_config()), timeout=0.05)
+        await edge.runtime.RunPodSandbox(cri.RunPodSandboxRequest(config=sandbox_config()), timeout=0.5)
     while not edge.node.gate.cancelled:
         await edge.runtime.Version(cri.VersionRequest())
 
