@@ -46,6 +46,7 @@ _START_FAILED = "StartError"
 #: How containerd, runc, older releases of it, and crun refuse an id that they know.
 _LEFT_OF_A_START = re.compile(
     r"task \w+: already exists|container with (given ID|id) (already )?exists|container `\w+` already exists"
+    r"|mkdir \S+/io\.containerd\.runtime\.v2\.task/\S+: file exists"
 )
 _LEFT_PAUSES_S = (0.1, 0.4, 1.0, 2.0)
 

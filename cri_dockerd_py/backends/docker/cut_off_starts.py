@@ -22,14 +22,22 @@ def is_left_of_a_start(message: str) -> bool:
     return _LEFT.search(message) is not None
 
 
-def kill_processes_of(container_id: str, proc: Path = _PROC) -> int:
-    """SIGKILL all processes in the container's cgroup, which has its id in its name; return how many."""
-    killed = 0
+def processes_of(container_id: str, proc: Path = _PROC) -> list[int]:
+    """Return the processes in the container's cgroup, which has its id in its name."""
+    found = []
     for process in proc.iterdir():
-        if not process.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            if container_id in (process / "cgroup").read_text():
-                os.kill(int(process.name), signal.SIGKILL)
-                killed += 1
+        if process.name.isdigit():
+            with contextlib.suppress(OSError):
+                if container_id in (process / "cgroup").read_text():
+                    found.append(int(process.name))
+    return found
+
+
+def kill_processes_of(container_id: str, proc: Path = _PROC) -> int:
+    """SIGKILL all processes in the container's cgroup; return how many."""
+    killed = 0
+    for pid in processes_of(container_id, proc):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
     return killed

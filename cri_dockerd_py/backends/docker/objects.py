@@ -9,7 +9,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from cri_dockerd_py.backends.docker.client import DockerClient
-from cri_dockerd_py.backends.docker.cut_off_starts import is_left_of_a_start, kill_processes_of
+from cri_dockerd_py.backends.docker.cut_off_starts import (
+    is_left_of_a_start,
+    kill_processes_of,
+    processes_of,
+)
 from cri_dockerd_py.backends.docker.marks import Marks
 from cri_dockerd_py.errors import AlreadyExists, CriError, FailedPrecondition, NotFound, Unavailable, Unknown
 
@@ -150,11 +154,13 @@ class DockerObjects:
         async with self._ending:
             if self._is_well_known(container_id):
                 return 0
-            # Docker inspects when a start that is under way has ended, so this is no look into the middle of one.
-            document = await self.find(container_id)
-            if document is None or document["State"].get("Status") != "created":
-                return 0
-            killed = await self._end_orphans(container_id)
+            killed = 0
+            if await asyncio.to_thread(processes_of, container_id):
+                # Docker inspects when a start that is under way has ended, and then knows of what it has started.
+                document = await self.find(container_id)
+                if document is None or document["State"].get("Status") != "created":
+                    return 0
+                killed = await self._end_orphans(container_id)
             self._fresh.add(container_id)
             if killed:
                 await asyncio.sleep(_HEARS_WITHIN_S)
