@@ -65,6 +65,8 @@ class Events:
             if new.state is SandboxState.READY:
                 self._publish(new.id, ContainerEventType.STARTED, new.id)
         elif new is None and old is not None:
+            if old.state is SandboxState.READY:  # it went while its engine was away
+                self._publish(old.id, ContainerEventType.STOPPED, old.id)
             self._publish(old.id, ContainerEventType.DELETED, old.id)
         elif old is not None and new is not None and old.state is not new.state:
             self._publish(new.id, ContainerEventType.STOPPED, new.id)
@@ -74,6 +76,8 @@ class Events:
             return
         if new is None:
             if old is not None:
+                if old.state is ContainerState.RUNNING:
+                    self._publish(old.id, ContainerEventType.STOPPED, old.sandbox_id)
                 self._publish(old.id, ContainerEventType.DELETED, old.sandbox_id)
             return
         before = None if old is None else old.state

@@ -92,6 +92,22 @@ async def test_waiters_learn_of_the_end_and_of_removal() -> None:
     assert await inventory.wait_ended("c" * 64, 0.01)
 
 
+async def test_what_goes_while_its_engine_is_away_has_stopped_first() -> None:
+    inventory = known_inventory()
+    inventory.put_sandbox(sandbox())
+    inventory.put_container(container(state=ContainerState.RUNNING))
+    events = Events(inventory).subscribe()
+    first = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0)
+    inventory.drop_container("c" * 64)
+    inventory.drop_sandbox("a" * 64)
+    seen = [await first, *[await anext(events) for _ in range(3)]]
+
+    _, _, stopped, deleted = ContainerEventType
+    kinds = [(event.container_id[0], event.type) for event in seen]
+    assert kinds == [("c", stopped), ("c", deleted), ("a", stopped), ("a", deleted)]
+
+
 async def test_events_are_told_once_and_in_order() -> None:
     inventory = known_inventory()
     events = Events(inventory)
