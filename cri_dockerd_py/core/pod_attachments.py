@@ -97,8 +97,11 @@ class PodAttachments:
         self._held.pop(sandbox_id, None)
 
     async def sweep(self, live_ids: Collection[str]) -> None:
-        """Remove namespaces of ours that belong to nothing, which only a crash at the wrong moment leaves."""
-        for sandbox_id in await self._network.sweep({*live_ids, *self._held}):
+        """Remove namespaces of ours that belong to nothing, which only a crash at the wrong moment leaves.
+
+        `live_ids` is looked at as the sweep goes on, so it has to be a view of what there is.
+        """
+        for sandbox_id in await self._network.sweep(lambda one: one in live_ids or one in self._held):
             _LOG.info("removed the network namespace of sandbox %s, which is gone", sandbox_id)
 
     async def collect_garbage(self) -> None:

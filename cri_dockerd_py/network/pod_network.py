@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,15 +165,18 @@ class PodNetwork:
         except PluginError as error:
             raise translate(error, "the node") from error
 
-    async def sweep(self, live_ids: Collection[str]) -> list[str]:
+    async def sweep(self, is_live: Callable[[str], bool]) -> list[str]:
         """Detach and unpin what is ours (by the name of its namespace's file) and belongs to no live sandbox.
 
-        Returns the ids that were cleared; failures are logged and left for the next sweep.
+        `is_live` is asked about an id after something of it was found, so a sandbox that is made meanwhile must be live
+        before its namespace is. Returns the ids that were cleared; failures are logged and left for the next sweep.
         """
         entries = await in_thread(self._cache.entries)
         ours = {entry.container_id for entry in entries if self._netns.owns(entry.netns_path)}
         cleared = []
-        for sandbox_id in sorted(ours.union(self._netns.names()).difference(live_ids)):
+        for sandbox_id in sorted(ours.union(self._netns.names())):
+            if is_live(sandbox_id):
+                continue
             try:
                 path = str(self._netns.path_of(sandbox_id))
                 await self.teardown(PodNetworkRequest(sandbox_id, netns_path=path))

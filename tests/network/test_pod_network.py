@@ -493,10 +493,20 @@ async def test_the_sweep_clears_what_is_ours_and_lost(
     cache.write(gone)  # a crash after the namespace went
     cache.write(CacheEntry("fake-net", "theirs", "eth0", conflist("p"), "/proc/7/ns/net", result=RESULT))
     plugins.forget()
-    assert await network.sweep({"live"}) == ["bare", "gone", "lost"]
+    assert await network.sweep({"live"}.__contains__) == ["bare", "gone", "lost"]
     assert netns_dir.names() == ["live"]
     assert {entry.container_id for entry in cache.entries()} == {"live", "theirs"}
-    assert await network.sweep({"live"}) == []
+    assert await network.sweep({"live"}.__contains__) == []
+
+
+async def test_the_sweep_leaves_alone_what_is_made_meanwhile(network: PodNetwork, netns_dir: NetnsDir) -> None:
+    live = set[str]()
+    sweep = asyncio.ensure_future(network.sweep(live.__contains__))
+    await asyncio.sleep(0)
+    live.add("new")
+    await netns_dir.create("new")
+    assert await sweep == []
+    assert netns_dir.names() == ["new"]
 
 
 async def test_the_sweep_goes_on_past_a_failure(
@@ -506,7 +516,7 @@ async def test_the_sweep_goes_on_past_a_failure(
         path = await netns_dir.create(name)
         await network.setup(PodNetworkRequest(name, netns_path=str(path)))
     plugins.install("q", DEL='[ "$CNI_CONTAINERID" = b ] || exit 1')
-    assert await network.sweep(set()) == ["b"]
+    assert await network.sweep(lambda _: False) == ["b"]
     assert "cannot clear the network of lost sandbox a" in caplog.text
     assert netns_dir.names() == ["a"]
 
@@ -555,7 +565,7 @@ async def test_after_a_kill_in_the_middle_of_add_the_plugin_is_waited_for_and_un
         await asyncio.to_thread(wait_until, (tmp_path / "in-add").exists, "ADD")
         service.send_signal(signal.SIGKILL)
     assert not held.exists()
-    assert await network.sweep(set()) == [sandbox_id]
+    assert await network.sweep(lambda _: False) == [sandbox_id]
     assert plugins.steps() == ["p ADD", "q ADD", "q DEL", "p DEL"]
     assert not held.exists()
     assert netns_dir.names() == []

@@ -218,7 +218,7 @@ async def test_killed_at_any_moment_the_next_start_clears_up(
         await asyncio.sleep(delay)
         service.kill()
     await network.start()
-    assert await network.sweep(set()) == [sandbox_id]
+    assert await network.sweep(lambda _: False) == [sandbox_id]
     assert cni.leases() == rules(sandbox_id) == rules(f"--dport {port} ") == []
     assert netns_dir.names() == entries(cni.cache_dir / "results") == entries(settings.lock_dir) == []
     await asyncio.to_thread(wait_until, lambda: not ports_of(cni), "the kernel taking the interface away")

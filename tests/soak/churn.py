@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
 from tests.soak import census
 from tests.soak.driver import Driver
 from tests.soak.findings import Abandoned, Book
@@ -66,12 +67,19 @@ class Churn:
             made |= life.ids
 
     def remove_the_rest(self) -> None:
-        """Remove the pods whose lives were given up, so that only what stays after that counts as left behind."""
+        """Remove the pods whose lives were given up, so that only what stays after that counts as left behind.
+
+        So does kubelet's image collection with images that a removal or a pull which was cut off has left without name.
+        """
         driver = Driver(self._cri, self._node.small_logs, self._windows, self.book)
         with contextlib.suppress(Abandoned):
             for pod in driver("ListPodSandbox").items:
                 driver("StopPodSandbox", pod_sandbox_id=pod.id)
                 driver("RemovePodSandbox", pod_sandbox_id=pod.id)
+            for image in driver("ListImages").images:
+                if not image.repo_tags and not image.repo_digests:
+                    driver("RemoveImage", image=pb.ImageSpec(image=image.id))
+                    self.book.count("images without a name")
 
     def warm_up(self) -> census.Things:
         """Run some pods, so that all that is made once is made, and return what there is then.
