@@ -191,7 +191,7 @@ def test_a_bomb_with_another_content_than_promised_leaves_nothing(cri: Cri, pull
     before = _used(cri)
     with refused():
         pull(_bomb(kind))
-    eventually(lambda: _used(cri), lambda used: used < before + _BOMB_BYTES // 2, "the room of the bomb", 30)
+    eventually(lambda: _used(cri), lambda used: used < before + _BOMB_BYTES // 2, "the room of the bomb", 60)
 
 
 @OWN_SERVICE

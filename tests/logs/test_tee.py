@@ -124,6 +124,9 @@ async def stuck(node: Node) -> subprocess.Popen[bytes]:
     assert await asyncio.to_thread(node.other.spawn("seq 1 100000").wait, SOON_SECONDS) == 0
     await node.seen(b" F 100000\n", node.other_log)
     assert process.poll() is None
+    size = -1
+    while size != (size := node.log.stat().st_size):  # noqa: ASYNC110 - the last chunk is being written
+        await asyncio.sleep(0.1)
     assert len(printed(node.log)) <= BUFFER_BYTES + DEFAULT_CHUNK_BYTES
     return process
 
