@@ -16,9 +16,9 @@ from cri_dockerd_py.backends.containerd.image_records import ImageRecords, image
 from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
 from cri_dockerd_py.backends.containerd.leases import Leases
 from cri_dockerd_py.backends.containerd.oci.image_config import ImageConfig
-from cri_dockerd_py.backends.containerd.shared_pulls import SharedPulls
 from cri_dockerd_py.backends.containerd.snapshots import Snapshots
 from cri_dockerd_py.backends.containerd.unpack import Unpacker, UnpackJob
+from cri_dockerd_py.backends.shared_pulls import SharedPulls
 from cri_dockerd_py.distribution.descriptor import Descriptor
 from cri_dockerd_py.distribution.platform import normalize
 from cri_dockerd_py.distribution.registry import Registry

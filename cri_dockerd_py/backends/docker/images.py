@@ -13,6 +13,7 @@ from cri_dockerd_py.backends.docker.client import DockerClient
 from cri_dockerd_py.backends.docker.image_convert import ImageConfig, config_of, image_record
 from cri_dockerd_py.backends.docker.image_disk import measure
 from cri_dockerd_py.backends.docker.image_pull import Pulls
+from cri_dockerd_py.backends.shared_pulls import SharedPulls
 from cri_dockerd_py.errors import FailedPrecondition, NotFound
 from cri_dockerd_py.model.image import FilesystemUsage, ImageRecord, RegistryAuth
 from cri_dockerd_py.model.image_ref import normalize_reference, parse_reference
@@ -21,35 +22,17 @@ _LOG = logging.getLogger(__name__)
 _INSPECTS_AT_ONCE = 8
 
 
-class _SharedPull:
-    """A pull that several callers wait for; it stops when the last of them has gone (IMG-35)."""
-
-    def __init__(self, job: asyncio.Task[None]) -> None:
-        self.job = job
-        self.waiting = 0
-
-    async def wait(self) -> None:
-        self.waiting += 1
-        try:
-            await asyncio.shield(self.job)
-        finally:
-            self.waiting -= 1
-            if not self.waiting and not self.job.done():
-                self.job.cancel()
-                await asyncio.wait((self.job,))
-
-
 class DockerImages(ImageStore):
     """`pinned_name` is the pause image's."""
 
     def __init__(self, client: DockerClient, pulls: Pulls, *, pinned_name: str) -> None:
         self._client = client
-        self._pull = pulls.pull
+        self._fetch = pulls.pull
         self._pinned_name = normalize_reference(pinned_name)
         self._configs: dict[str, ImageConfig] = {}
         self._records: dict[str, ImageRecord] = {}
         self._hidden: set[str] = set()
-        self._pulls: dict[tuple[str, RegistryAuth | None], _SharedPull] = {}
+        self._pulls = SharedPulls(self._pull_now)
 
     def known(self, image_id: str) -> ImageRecord | None:
         """Return an image from memory, as last listed or inspected."""
@@ -64,13 +47,10 @@ class DockerImages(ImageStore):
 
     async def pull(self, image: str, auth: RegistryAuth | None) -> str:
         """Fetch an image and return its id."""
-        key = (image, auth)
-        shared = self._pulls.get(key)
-        if shared is None or shared.job.done():
-            job = asyncio.get_running_loop().create_task(self._pull(parse_reference(image), auth), name=f"pull {image}")
-            shared = self._pulls[key] = _SharedPull(job)
-            job.add_done_callback(lambda _: self._pulls.pop(key, None) if self._pulls.get(key) is shared else None)
-        await shared.wait()
+        return await self._pulls.pull(image, auth)
+
+    async def _pull_now(self, image: str, auth: RegistryAuth | None) -> str:
+        await self._fetch(parse_reference(image), auth)
         document = await self._inspect(image)
         if document is None:
             raise NotFound(f"image {image} was pulled and is gone already: somebody removes images; pull it again")

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from cri_dockerd_py.backends.containerd.shared_pulls import SharedPulls
+from cri_dockerd_py.backends.shared_pulls import SharedPulls
 from cri_dockerd_py.errors import Unknown
 from cri_dockerd_py.model.image import RegistryAuth
 
@@ -71,6 +71,18 @@ async def test_the_last_caller_stops_it_and_the_next_begins_anew() -> None:
     await settled()
     pulls.begun[1].set_result("id")
     assert await third == "id"
+
+
+async def test_who_comes_while_the_last_one_leaves_begins_anew() -> None:
+    pulls = Pulls()
+    (first,) = pulls.start(1)
+    await settled()
+    first.cancel()
+    await asyncio.sleep(0)  # the pull is being cancelled, and has not ended
+    (second,) = pulls.start(1)
+    await settled()
+    pulls.begun[1].set_result("id")
+    assert await second == "id"
 
 
 async def test_all_hear_of_a_failure() -> None:
