@@ -29,6 +29,7 @@ _CUT_OFF = (
     "Docker ended while it started container {}, and does not know what ran in it, which was killed now: "
     "make the container anew"
 )
+_NEVER = "0001-"
 #: Docker hears of the end of what it did not know, and would take it for the end of what is started meanwhile.
 _HEARS_WITHIN_S = 2.0
 _BEING_REMOVED = "already in progress"
@@ -125,11 +126,10 @@ class DockerObjects:
     async def start(self, container_id: str) -> None:
         """Start; that it runs already is fine. The runtime's failure is Unknown, whatever status Docker chose.
 
-        What a start has left that was cut off by Docker's own end is taken away. Where that was a process, the
-        container has failed.
+        What a start has left that was cut off by Docker's own end is taken away. Where Docker has heard of the end of
+        a process in it, the container has failed.
         """
-        if await self.end_forgotten(container_id):
-            raise Unknown(_CUT_OFF.format(container_id))
+        await self._require_startable(container_id, await self.end_forgotten(container_id))
         for pause_s in _LEFT_PAUSES_S:
             try:
                 await self._start(container_id)
@@ -141,10 +141,15 @@ class DockerObjects:
                 self._ran.add(container_id)
                 return
             self._fresh.discard(container_id)
-            if await self._end_orphans(container_id):
-                raise Unknown(_CUT_OFF.format(container_id)) from refusal
+            await self._require_startable(container_id, await self.end_forgotten(container_id))
             await asyncio.sleep(pause_s)
         raise Unavailable(f"an earlier start of container {container_id} is in the way: {refusal}") from refusal
+
+    async def _require_startable(self, container_id: str, killed: int) -> None:
+        """Raise Unknown when Docker takes the end of the processes that were killed for the container's."""
+        document = await self.find(container_id) if killed else None
+        if document is not None and not str(document["State"].get("FinishedAt") or _NEVER).startswith(_NEVER):
+            raise Unknown(_CUT_OFF.format(container_id))
 
     async def end_forgotten(self, container_id: str) -> int:
         """Kill what runs of a container that has never run as far as Docker knows; return how many processes that was.
