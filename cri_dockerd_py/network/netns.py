@@ -183,7 +183,10 @@ def _bind_owned(owner: OwnerMappings, target: str) -> None:
 def _bind_process(source: str, target: str) -> None:
     try:
         fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, ProcessLookupError) as error:
+    except (FileNotFoundError, ProcessLookupError, PermissionError) as error:
+        # The kernel answers "permission denied" when the process ends while its link is followed.
+        if isinstance(error, PermissionError) and os.path.lexists(source):
+            raise
         raise NotFound(f"cannot pin {source}: the process has ended") from error
     try:
         syscalls.mount(f"/proc/thread-self/fd/{fd}", target, syscalls.MS_BIND)  # not by pid: that may be reused

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import socket
@@ -108,6 +109,22 @@ async def test_a_process_that_is_gone(netns_dir: NetnsDir) -> None:
     with pytest.raises(NotFound, match="has ended"):
         await netns_dir.pin("pod", ended.pid)
     assert netns_dir.names() == []
+
+
+async def test_a_process_that_ends_while_it_is_looked_at(netns_dir: NetnsDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel then denies permission; no test can make that moment last."""
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    real_open, source = os.open, f"/proc/{ended.pid}/ns/net"
+
+    def deny(path: str, flags: int, mode: int = 0o777) -> int:
+        if path == source:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real_open(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", deny)
+    with pytest.raises(NotFound, match="has ended"):
+        await netns_dir.pin("pod", ended.pid)
 
 
 async def test_remove_may_be_repeated_and_follows_a_crash(netns_dir: NetnsDir) -> None:
