@@ -11,7 +11,9 @@ from typing import NamedTuple
 _ROUNDS = 10
 
 
-class _Process(NamedTuple):
+class Process(NamedTuple):
+    """What /proc tells of a process's place."""
+
     pid: int
     parent: int
     session: int
@@ -33,18 +35,19 @@ def kill_tree(root_pid: int) -> None:
 
 def _members(root_pid: int, known: set[int]) -> set[int]:
     """Return the root, its session where it leads one, and all descendants of those."""
-    processes = list(_processes())
-    members = {process.pid for process in processes if root_pid in (process.pid, process.session)}
-    members |= known & {process.pid for process in processes}
+    present = list(processes())
+    members = {process.pid for process in present if root_pid in (process.pid, process.session)}
+    members |= known & {process.pid for process in present}
     grown = True
     while grown:
-        children = {process.pid for process in processes if process.parent in members} - members
+        children = {process.pid for process in present if process.parent in members} - members
         members |= children
         grown = bool(children)
     return members
 
 
-def _processes() -> Iterator[_Process]:
+def processes() -> Iterator[Process]:
+    """Yield all processes; those that end meanwhile are left out."""
     for name in os.listdir("/proc"):
         if not name.isdecimal():
             continue
@@ -54,7 +57,7 @@ def _processes() -> Iterator[_Process]:
         except OSError:
             continue
         if len(fields) > 3:
-            yield _Process(int(name), int(fields[1]), int(fields[3]))
+            yield Process(int(name), int(fields[1]), int(fields[3]))
 
 
 def _signal(pids: set[int], number: int) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from cri_dockerd_py.core.inventory import ContainerListener, SandboxListener
 from cri_dockerd_py.model.container import ContainerRecord, ContainerState
 from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxState
-
-ContainerListener = Callable[[ContainerRecord | None, ContainerRecord | None], None]
-SandboxListener = Callable[[SandboxRecord | None, SandboxRecord | None], None]
 
 
 class StatsInventory(Protocol):

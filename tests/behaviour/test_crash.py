@@ -298,8 +298,8 @@ def test_what_runs_without_docker_knowing_is_ended(
         container = pod.create()
         own_docker_engine.kill()
         _run_behind_docker(own_docker_engine, container.id, tmp_path)
-        own_docker_engine.start()
         assert host_pids(container.id)
+        own_docker_engine.start()
         eventually(lambda: cri("Status").status.conditions[0].status, bool, "Docker's return", 30)
         assert host_pids(container.id) == []
         if then == "started":  # which Docker allows as long as it has not heard of the end of what it did not know

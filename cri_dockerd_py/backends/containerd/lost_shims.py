@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cri_dockerd_py.backends.process_tree import processes
+
 _LOG = logging.getLogger(__name__)
 _PROC = Path("/proc")
 _PROGRAM = "containerd-shim"
@@ -30,16 +32,16 @@ class Shim:
     address: str
 
 
-def end_lost_shims(address: str, namespace: str, in_use: Collection[str], proc: Path = _PROC) -> list[str]:
+def end_lost_shims(address: str, namespace: str, in_use: Collection[str]) -> list[str]:
     """Kill the shims of one containerd (the path of its socket) and namespace that are lost, and return their ids.
 
     `in_use` are ids of containers with a task, and of their sandboxes: a shim that serves one is not lost.
     """
-    shims = [shim for shim in _shims(proc) if _is_of(shim, address, namespace) and shim.id not in in_use]
-    candidates = [shim for shim in shims if _bundle_is_gone(proc / str(shim.pid))]
+    shims = [shim for shim in _shims() if _is_of(shim, address, namespace) and shim.id not in in_use]
+    candidates = [shim for shim in shims if _bundle_is_gone(_PROC / str(shim.pid))]
     if not candidates:
         return []
-    parents = _parents(proc)
+    parents = {process.parent for process in processes()}
     lost = [shim for shim in candidates if shim.pid not in parents]
     for shim in lost:
         with contextlib.suppress(ProcessLookupError):
@@ -48,16 +50,12 @@ def end_lost_shims(address: str, namespace: str, in_use: Collection[str], proc: 
     return [shim.id for shim in lost]
 
 
-def _shims(proc: Path) -> Iterator[Shim]:
-    for process in _processes(proc):
+def _shims() -> Iterator[Shim]:
+    for process in processes():
         with contextlib.suppress(OSError):  # it has ended meanwhile
-            shim = _read(int(process.name), (process / "cmdline").read_bytes())
+            shim = _read(process.pid, (_PROC / str(process.pid) / "cmdline").read_bytes())
             if shim is not None:
                 yield shim
-
-
-def _processes(proc: Path) -> list[Path]:
-    return [process for process in proc.iterdir() if process.name.isdigit()]
 
 
 def _read(pid: int, command_line: bytes) -> Shim | None:
@@ -78,13 +76,3 @@ def _bundle_is_gone(process: Path) -> bool:
         return os.readlink(process / "cwd").endswith(_DELETED)
     except OSError:
         return False
-
-
-def _parents(proc: Path) -> set[int]:
-    """Return the processes that have children."""
-    parents = set()
-    for process in _processes(proc):
-        with contextlib.suppress(OSError):
-            _, _, fields = (process / "stat").read_text(errors="replace").rpartition(")")
-            parents.add(int(fields.split()[1]))
-    return parents
