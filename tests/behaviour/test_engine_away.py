@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -106,6 +108,52 @@ def test_hanging_engine(cri: Cri, pod: Pod, container: Container, own_engine: Re
     eventually(lambda: runtime_ready(cri), bool, "RuntimeReady true", 30)
     assert container.exec("echo", "back").stdout == b"back\n"
     pod.remove()
+
+
+@pytest.mark.behaviour("STA-12", "CST-08")
+def test_starts_in_a_hanging_engine_go_through_or_can_be_repeated(cri: Cri, pod: Pod, own_engine: RealEngine) -> None:
+    containers = [pod.create("sh", "-c", "echo began; exec sleep 300") for _ in range(8)]
+
+    def start(number: int, container: Container) -> grpc.StatusCode | None:
+        """Start at a moment of its own, so that the engine stops at another step of each; return the error's code."""
+        threading.Event().wait(0.04 * number)
+        try:
+            container.start()
+        except grpc.RpcError as error:
+            return error.code()
+        return None
+
+    with ThreadPoolExecutor(len(containers)) as pool:
+        starts = [pool.submit(start, *item) for item in enumerate(containers)]
+        threading.Event().wait(0.04 * len(containers))
+        own_engine.freeze()
+        try:
+            eventually(lambda: runtime_ready(cri), lambda ready: not ready, "RuntimeReady false", 40)
+        finally:
+            own_engine.thaw()
+        errors = [done.result() for done in starts]
+    assert UNAVAILABLE in errors
+    assert set(errors) <= {None, UNAVAILABLE}
+    eventually(lambda: runtime_ready(cri), bool, "RuntimeReady true", 30)
+    for container, error in zip(containers, errors, strict=True):
+        if error is not None and container.status().state == pb.CONTAINER_CREATED:
+            start_until_running(container)
+    for container in containers:
+        status = container.status()
+        assert status.state == pb.CONTAINER_RUNNING, (status.exit_code, status.reason, status.message)
+        eventually(container.output, lambda output: output.startswith("began"), "the log")
+    pod.remove()
+
+
+def start_until_running(container: Container) -> None:
+    """Start a container, whose earlier start the engine may be ending or going through with at this moment."""
+
+    def runs() -> bool:
+        with contextlib.suppress(grpc.RpcError):
+            container.start()
+        return container.status().state == pb.CONTAINER_RUNNING
+
+    eventually(runs, bool, "the container running", 30)
 
 
 @pytest.mark.behaviour("LCT-08", "CST-08", "SBS-05", "RCR-20")

@@ -20,7 +20,6 @@ from cri_dockerd_py.backends.containerd.container_prepare import ContainerPrepar
 from cri_dockerd_py.backends.containerd.container_update import ContainerUpdate
 from cri_dockerd_py.backends.containerd.exits import Exits
 from cri_dockerd_py.backends.containerd.fifos import Fifos
-from cri_dockerd_py.backends.containerd.makings import Makings
 from cri_dockerd_py.backends.containerd.objects import Held, Objects, taken
 from cri_dockerd_py.backends.containerd.oom_kills import OomKills
 from cri_dockerd_py.backends.containerd.paths import EnginePaths
@@ -32,6 +31,7 @@ from cri_dockerd_py.backends.containerd.start_errors import start_errors
 from cri_dockerd_py.backends.containerd.status_file import ContainerStatus
 from cri_dockerd_py.backends.containerd.statuses import Statuses
 from cri_dockerd_py.backends.containerd.tasks import RUNS, Tasks, time_ns
+from cri_dockerd_py.backends.makings import Makings
 from cri_dockerd_py.errors import CriError, NotFound, Unavailable, Unknown
 from cri_dockerd_py.logs.outputs import ContainerOutputs
 from cri_dockerd_py.model.container import ContainerRecord, ContainerSpec
@@ -167,6 +167,7 @@ class ContainerdContainers(ContainerRuntime):
             rootfs = await self._snapshots_of(held.snapshotter).mounts(held.snapshot_key)
         stdio = await self._fifos.make(held.id, stdin=held.stdin, terminal=held.tty)
         stderr = Path(stdio.stderr) if stdio.stderr else None
+        before = self._statuses.known(held)
         await self._outputs.open(held.id, held.log_path, Path(stdio.stdout), stderr)
         try:
             await shim_is_shared()
@@ -175,14 +176,14 @@ class ContainerdContainers(ContainerRuntime):
                 pid = await self._tasks.create(held.id, rootfs, stdio, runtime_path=shim)
                 self._ooms.watch(held.id, pid)
                 await self._tasks.start(held.id)
+            started_at_ns = time.time_ns()
+            await self._statuses.put(held.id, replace(before, started_at_ns=started_at_ns, pid=pid))
         except BaseException:
             await self._tasks.erase_after_failure(held.id)
+            await self._statuses.take_back(held.id, before)
             await self._outputs.forget(held.id)
             raise
-        started_at_ns = time.time_ns()
         self._objects.running[held.id] = pid
-        status = replace(self._statuses.known(held), started_at_ns=started_at_ns, pid=pid)
-        await self._statuses.put(held.id, status)
         return StartedProcess(pid, started_at_ns)
 
     async def _note_failed_start(self, held: Held, message: str) -> None:

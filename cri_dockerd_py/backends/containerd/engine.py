@@ -28,7 +28,6 @@ from cri_dockerd_py.backends.containerd.image_volumes import ImageVolumes
 from cri_dockerd_py.backends.containerd.images import ContainerdImages
 from cri_dockerd_py.backends.containerd.leases import Leases
 from cri_dockerd_py.backends.containerd.leftovers import Leftovers
-from cri_dockerd_py.backends.containerd.makings import Makings
 from cri_dockerd_py.backends.containerd.objects import Objects
 from cri_dockerd_py.backends.containerd.oom_kills import OomKills
 from cri_dockerd_py.backends.containerd.paths import EnginePaths
@@ -48,6 +47,7 @@ from cri_dockerd_py.backends.containerd.tasks import Tasks
 from cri_dockerd_py.backends.containerd.user_files import ImageUserFiles
 from cri_dockerd_py.backends.containerd.volumes import ImageDeclaredVolumes
 from cri_dockerd_py.backends.image_transfer import ImageSink, ImageSource
+from cri_dockerd_py.backends.makings import Makings
 from cri_dockerd_py.distribution.registry import Registry
 from cri_dockerd_py.errors import CriError
 from cri_dockerd_py.logs.counters import Counters

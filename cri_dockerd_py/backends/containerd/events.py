@@ -7,6 +7,7 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from google.protobuf.any_pb2 import Any as AnyValue
@@ -186,10 +187,13 @@ class ContainerdEvents(EventSource):
 
     def _started(self, event: TaskStart, at_ns: int) -> None:
         held = self._objects.held.get(event.container_id)
-        if held is not None and held.kind == labels.CONTAINER:
-            self._objects.without_task.discard(event.container_id)
-            self._objects.running.setdefault(event.container_id, event.pid)
-            self._news.put_nowait(ProcessStarted(event.container_id, at_ns))
+        if held is None or held.kind != labels.CONTAINER or held.id in self._objects.given_up:
+            return
+        tell = partial(self._news.put_nowait, ProcessStarted(held.id, at_ns))
+        if not self._exits.when_started(held.id, tell):
+            self._objects.without_task.discard(held.id)
+            self._objects.running.setdefault(held.id, event.pid)
+            tell()
 
     def _appeared(self, object_id: str) -> None:
         if object_id not in self._objects.making and object_id not in self._objects.held:

@@ -70,9 +70,12 @@ class Exits:
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._starting[object_id] = done
         self._objects.without_task.discard(object_id)
+        self._objects.given_up.discard(object_id)
         try:
             yield
         except BaseException:
+            if object_id in self._objects.held:
+                self._objects.given_up.add(object_id)
             done.set_result(False)
             raise
         else:
@@ -80,13 +83,21 @@ class Exits:
         finally:
             del self._starting[object_id]
 
+    def when_started(self, object_id: str, then: Callable[[], None]) -> bool:
+        """Have `then` called if the start that is under way succeeds; return False when there is none."""
+        start = self._starting.get(object_id)
+        if start is None:
+            return False
+        start.add_done_callback(lambda done: then() if done.result() else None)
+        return True
+
     def ended(self, object_id: str, exit_code: int, at_ns: int, pid: int = 0) -> asyncio.Task[None] | None:
-        """Deal with the end of an object's first process, once; None for what is not ours.
+        """Deal with the end of an object's first process, once; None for what is not ours, or was given up.
 
         With a pid, the end of a process that is not the object's any more is left alone.
         """
         held = self._objects.held.get(object_id)
-        if held is None or object_id in self._last_ones:
+        if held is None or object_id in self._last_ones or object_id in self._objects.given_up:
             return None
         job = self._jobs.get(object_id)
         if job is None:

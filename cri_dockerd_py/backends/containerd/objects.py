@@ -61,14 +61,16 @@ class Objects:
     """The records, and an index of those that are ours.
 
     `plugin_is_enabled` is to be kept right by whoever asks containerd. `running` maps ids to the pids of their first
-    processes, `without_task` has those that are known to have none. `making` are ids of records that this process is
-    about to make. `on_gone` hears of each record that is gone.
+    processes, `without_task` has those that are known to have none, `given_up` those whose last start by this process
+    failed: a task of theirs is to be deleted, and how it began and ended is no news. `making` are ids of records that
+    this process is about to make. `on_gone` hears of each record that is gone.
     """
 
     def __init__(self, client: ContainerdClient) -> None:
         self.plugin_is_enabled = False
         self.held: dict[str, Held] = {}
         self.running: dict[str, int] = {}
+        self.given_up: set[str] = set()
         self.making: set[str] = set()
         self.without_task: set[str] = set()
         self.on_gone: Callable[[str], None] = lambda _object_id: None
@@ -105,6 +107,7 @@ class Objects:
         held = self.held.pop(object_id, None)
         self.running.pop(object_id, None)
         self.without_task.discard(object_id)
+        self.given_up.discard(object_id)
         self._processes.pop(object_id, None)
         if held is None:
             return

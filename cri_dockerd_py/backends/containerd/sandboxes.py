@@ -12,7 +12,6 @@ from cri_dockerd_py.backends.containerd import labels
 from cri_dockerd_py.backends.containerd.any_value import read_json
 from cri_dockerd_py.backends.containerd.exits import Exits
 from cri_dockerd_py.backends.containerd.image_volumes import ImageVolumes
-from cri_dockerd_py.backends.containerd.makings import Makings
 from cri_dockerd_py.backends.containerd.objects import NotOursError, Objects, taken
 from cri_dockerd_py.backends.containerd.plugin_files import PluginFiles
 from cri_dockerd_py.backends.containerd.record_convert import sandbox_record
@@ -20,6 +19,7 @@ from cri_dockerd_py.backends.containerd.sandbox_files import SandboxFiles
 from cri_dockerd_py.backends.containerd.sandbox_prepare import SandboxPreparation
 from cri_dockerd_py.backends.containerd.start_errors import start_errors
 from cri_dockerd_py.backends.containerd.tasks import RUNS, Stdio, Tasks, time_ns
+from cri_dockerd_py.backends.makings import Makings
 from cri_dockerd_py.errors import FailedPrecondition, NotFound
 from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxSpec
 

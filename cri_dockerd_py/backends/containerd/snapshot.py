@@ -76,7 +76,12 @@ class ContainerdSnapshots:
         ran_before = dict(self._objects.running)
         records = await self._records()
         tasks = await self._tasks.list()
+        with_task = frozenset(tasks)
         held = [self._objects.held[record.id] for record in records if record.id in self._objects.held]
+        for item in held:
+            if self._exits.is_starting(item.id):
+                tasks.pop(item.id, None)  # what comes of it, its call will tell
+        await asyncio.gather(*(self._take_back(item, tasks) for item in held if item.id in self._objects.given_up))
         await self._statuses.load(item for item in held if item.kind == labels.CONTAINER)
         await self._leftovers.find_layers(held)
         await asyncio.gather(*(self._take_over(item, tasks[item.id]) for item in held if item.id in tasks))
@@ -88,7 +93,7 @@ class ContainerdSnapshots:
                 self._convert(record, tasks.get(record.id), sandboxes, containers)
             except NotOursError as error:
                 self._skip(record.id, error)
-        await self._leftovers.sweep({item.id for item in held}, tasks)
+        await self._leftovers.sweep({item.id for item in held}, with_task)
         return EngineSnapshot(info, tuple(sandboxes), tuple(containers), tuple(images))
 
     async def _records(self) -> list[Container]:
@@ -111,6 +116,11 @@ class ContainerdSnapshots:
         if object_id not in self._skipped:
             self._skipped.add(object_id)
             _LOG.warning("container %s is left out: %s", object_id, error)
+
+    async def _take_back(self, held: Held, tasks: dict[str, TaskInfo]) -> None:
+        """Delete the task of a start that was given up, so that the start can be repeated."""
+        if tasks.pop(held.id, None) is not None:
+            await self._tasks.erase_after_failure(held.id)
 
     async def _take_over(self, held: Held, task: TaskInfo) -> None:
         """Go on with what runs: its process, its output, its OOM kills."""

@@ -26,6 +26,7 @@ from cri_dockerd_py.backends.docker.daemon_state import DaemonState
 from cri_dockerd_py.backends.docker.marks import Marks
 from cri_dockerd_py.backends.docker.objects import DockerObjects
 from cri_dockerd_py.backends.docker.resources import limit_fields
+from cri_dockerd_py.backends.makings import Makings
 from cri_dockerd_py.backends.unified_limits import check_unified
 from cri_dockerd_py.errors import CriError, InvalidArgument, NotFound, Unavailable, Unknown
 from cri_dockerd_py.model.container import ContainerRecord, ContainerSpec
@@ -60,6 +61,7 @@ class DockerContainers(ContainerRuntime):
         self._find_image = find_image
         self._marks = marks
         self._engine_name = engine_name
+        self._starts = Makings()
         #: Limits to write once the container runs; lost with this process, as a container CREATED then is replaced.
         self._unified: dict[str, Mapping[str, str]] = {}
 
@@ -84,7 +86,13 @@ class DockerContainers(ContainerRuntime):
         )
 
     async def start(self, container_id: str) -> StartedProcess:
-        """Start it, and set the limits that need its cgroup."""
+        """Start it, and set the limits that need its cgroup. A start that was begun is always seen to its end.
+
+        From Docker 25 on, a start whose request is given up has failed, and the container EXITED, where Docker hung.
+        """
+        return await self._starts.join(container_id, lambda: self._start(container_id))
+
+    async def _start(self, container_id: str) -> StartedProcess:
         try:
             await self._objects.start(container_id)
         except Unknown as error:

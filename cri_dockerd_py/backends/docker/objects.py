@@ -15,6 +15,7 @@ from cri_dockerd_py.backends.docker.cut_off_starts import (
     processes_of,
 )
 from cri_dockerd_py.backends.docker.marks import Marks
+from cri_dockerd_py.backends.makings import Makings
 from cri_dockerd_py.errors import AlreadyExists, CriError, FailedPrecondition, NotFound, Unavailable, Unknown
 
 #: What belongs to a create besides Docker's call; it gets the new container's id.
@@ -51,7 +52,7 @@ class DockerObjects:
         self._client = client
         self._marks = marks
         self._on_removed = on_removed
-        self._creating: dict[str, asyncio.Task[str]] = {}
+        self._makings = Makings()
         #: Containers of which Docker knows that they were started, or whose start it cannot have forgotten.
         self._ran: set[str] = set()
         self._fresh: set[str] = set()
@@ -63,17 +64,7 @@ class DockerObjects:
 
     async def create(self, name: str, body: Mapping[str, Any], then: Then | None = None) -> str:
         """Create a container, do `then`, and return its id; AlreadyExists when a running one has the name."""
-        if name in self._creating:
-            raise AlreadyExists(f"{name} is being created already")
-        job = asyncio.get_running_loop().create_task(self._create(name, body, then), name=f"create {name}")
-        self._creating[name] = job
-        job.add_done_callback(lambda done: self._created(name, done))
-        return await asyncio.shield(job)
-
-    def _created(self, name: str, job: asyncio.Task[str]) -> None:
-        self._creating.pop(name, None)
-        if not job.cancelled():
-            job.exception()  # whoever waited has it; a job that nobody waits for any more must not complain
+        return await self._makings.run(name, self._create(name, body, then))
 
     async def _create(self, name: str, body: Mapping[str, Any], then: Then | None) -> str:
         with self._marks.making(name):
@@ -103,9 +94,7 @@ class DockerObjects:
 
     async def discard_unborn(self, name: str, may_go: Callable[[Mapping[str, Any]], bool]) -> None:
         """Remove the container with this name if `may_go`, after a create that is under way has ended."""
-        job = self._creating.get(name)
-        if job is not None:
-            await asyncio.wait((job,))
+        await self._makings.ended(name)
         document = await self.find(name)
         if document is not None and document.get("Name") == f"/{name}" and may_go(document):
             await self.remove(str(document["Id"]))

@@ -1,9 +1,9 @@
-"""What is being made under a name: seen to its end whatever happens to the caller, and once at a time."""
+"""What is being made, or started, under a name: seen to its end whatever happens to the caller, once at a time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from cri_dockerd_py.errors import AlreadyExists
@@ -22,10 +22,18 @@ class Makings:
         if name in self._jobs:
             making.close()
             raise AlreadyExists(f"{name} is being made already")
+        return await self.join(name, lambda: making)
+
+    async def join(self, name: str, make: Callable[[], Coroutine[Any, Any, Made]]) -> Made:
+        """Return what is made under the name: by the job that runs, or by a new one that is run to its end."""
+        job = self._jobs.get(name) or self._begin(name, make())
+        return await asyncio.shield(job)
+
+    def _begin(self, name: str, making: Coroutine[Any, Any, Made]) -> asyncio.Task[Made]:
         job = asyncio.get_running_loop().create_task(making, name=f"making {name}")
         self._jobs[name] = job
         job.add_done_callback(lambda done: self._done(name, done))
-        return await asyncio.shield(job)
+        return job
 
     def _done(self, name: str, job: asyncio.Task[Any]) -> None:
         self._jobs.pop(name, None)
