@@ -52,9 +52,9 @@ class ServiceMetrics:
         )
         self.event_gaps = self._counter("event_gaps", "Times that an event stream had to be opened anew.", ("engine",))
         self.resyncs = self._counter("resyncs", "Comparisons of memory with the engine.", ("engine",))
-        #: What a resync had to correct although events should have told it.
+        #: What a resync had to correct although events should have told it; counted at the next resync.
         self.resync_drift = self._counter(
-            "resync_drift", "Objects that a comparison found changed unnoticed.", ("engine",)
+            "resync_drift", "Objects that a comparison found changed, untold by events until the next.", ("engine",)
         )
         #: Read at scrape: (engine, kind, state) → number of objects.
         self.objects = self._callback(GaugeMetricFamily, "objects", "Objects known.", ("engine", "kind", "state"))
