@@ -55,6 +55,9 @@ class Internal(CriError):
     """A fault of this service."""
 
 
+#: The name under which metrics count what succeeds; `outcome_of` has the others.
+OK = "OK"
+_CANCELLED = "Cancelled"
 _FULL = ("no space left on device", "disk quota exceeded")
 
 
@@ -62,3 +65,13 @@ def failure_of(text: str) -> CriError:
     """Return the error for what an engine says without a class of its own: a full file system is told from the rest."""
     is_full = any(words in text.lower() for words in _FULL)
     return ResourceExhausted(text) if is_full else Unknown(text)
+
+
+def outcome_of(error: BaseException) -> str:
+    """Return the name under which metrics count what ended with this error: that of its class in this module.
+
+    A caller that leaves is no failure; an error that has no class here is a fault of this service.
+    """
+    if not isinstance(error, Exception):
+        return _CANCELLED
+    return next((kind.__name__ for kind in type(error).__mro__ if kind.__module__ == __name__), Internal.__name__)

@@ -17,6 +17,7 @@ from cri_dockerd_py.backends.base import (
     ProcessExited,
     ProcessStarted,
 )
+from cri_dockerd_py.core.drift import Drift
 from cri_dockerd_py.core.engines import Side
 from cri_dockerd_py.core.identities import Identities
 from cri_dockerd_py.core.image_disk import ImageDisk
@@ -68,6 +69,7 @@ class Feed:
         self._jobs = jobs
         self._resync_every_s = resync_every_s
         self._observers = observers
+        self._drift = Drift()
 
     async def follow(self) -> None:
         """Apply events as they come."""
@@ -99,10 +101,14 @@ class Feed:
                 await self._try_resync()
 
     async def _apply(self, event: EngineEvent) -> None:
+        if isinstance(event, ProcessStarted | ProcessExited | ObjectAppeared | ObjectGone):
+            self._drift.told(event.id)
         match event:
             case Connected():
+                self._drift.opened()
                 self._jobs.spawn(("resync", self._side.name), self._resync_until_done)
             case Disconnected():
+                self._drift.broken()
                 self._observers.event_gap()
                 self._lost(event.reason)
             case ProcessStarted():
@@ -123,8 +129,12 @@ class Feed:
             await asyncio.sleep(_RETRY_RESYNC_S)
 
     async def _try_resync(self) -> bool:
+        comparison = self._drift.begin()
         try:
-            self._observers.resync(await self._recovery.resync())
+            drifted = self._drift.compared(comparison, await self._recovery.resync())
+            self._observers.resync(len(drifted))
+            if drifted:
+                _LOG.warning("%s did not tell of changes of %s", self._engine.name, ", ".join(sorted(drifted)))
             await self._disk.measure(self._side)
         except CriError as error:
             self._lost(str(error))

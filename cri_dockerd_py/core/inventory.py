@@ -220,6 +220,10 @@ class Inventory:
         """Whether the object was put or dropped after `generation`: then it is newer than a snapshot begun there."""
         return self._changed_at.get(object_id, 0) > generation
 
+    def changed_after(self, generation: int) -> set[str]:
+        """Return the ids of all that was put or dropped after `generation`."""
+        return {key for key, at in self._changed_at.items() if at > generation}
+
     def forget_changes(self, generation: int) -> None:
         """Drop bookkeeping about changes up to `generation` that no snapshot needs any more."""
         self._changed_at = {key: at for key, at in self._changed_at.items() if at > generation}

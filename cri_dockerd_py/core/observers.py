@@ -16,7 +16,8 @@ class CoreObservers:
 
     event_lag: Callable[[float], None] = _nothing
     event_gap: Callable[[], None] = _nothing
-    #: Called after every comparison with the engine, with the number of objects that had changed unnoticed.
+    #: Called after every comparison with the engine, with the number of objects that the one before had found changed
+    #: and that no event has told of.
     resync: Callable[[int], None] = _nothing
     #: (seconds, whether it succeeded)
     pull: Callable[[float, bool], None] = _nothing

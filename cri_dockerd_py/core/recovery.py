@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from dataclasses import replace
 
 from cri_dockerd_py.backends.base import EngineSnapshot
@@ -64,25 +65,28 @@ class Recovery:
         self._tombstones = tombstones
         self._remembered_at = -1
 
-    async def resync(self) -> int:
-        """Read the engine's whole state and put what differs from memory; return the number of unnoticed changes."""
+    async def resync(self) -> Collection[str]:
+        """Read the engine's whole state and put what differs from memory; return the ids of what had changed.
+
+        At the first contact there is nothing to compare with.
+        """
         generation = self._side.reading_since = self._inventory.generation
         try:
             return await self._resync(generation)
         finally:
             self._side.reading_since = None
 
-    async def _resync(self, generation: int) -> int:
+    async def _resync(self, generation: int) -> Collection[str]:
         stored = await self._records.load()
         await self._take_back_unfinished(stored)
         snapshot = await self._engine.events.snapshot()
         self._side.info = snapshot.info
-        before = self._inventory.generation
         self._inventory.image_list.put_all(self._side.name, snapshot.images)
         await self._images.settle_ids()
+        before = self._inventory.generation
         self._put_sandboxes(snapshot, stored, generation)
         self._put_containers(snapshot, stored, generation)
-        drift = self._inventory.generation - before if self._side.known else 0
+        changed = self._inventory.changed_after(before) if self._side.known else ()
         self._side.known, self._side.assumed = True, False
         self._inventory.known = self._engines.all_known
         self._inventory.forget_changes(self._engines.read_since(generation))
@@ -90,7 +94,7 @@ class Recovery:
         await self._release_orphans()
         await self._tombstones.finish(self._side, snapshot)
         await self.remember()
-        return drift
+        return changed
 
     async def remember(self) -> None:
         """Put on record what this engine has, for a start without it; only a node with several engines needs that."""

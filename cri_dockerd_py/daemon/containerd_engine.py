@@ -31,7 +31,7 @@ class ContainerdSide:
         self,
         settings: Settings,
         manager: ServiceManager,
-        observe: Callable[[str, float, bool], None],
+        observe: Callable[[str, float, str], None],
         on_fetched: Callable[[int], None],
     ) -> None:
         self._settings = settings
@@ -91,7 +91,7 @@ def engine_directories(settings: Settings) -> tuple[Path, Path]:
 def _options(
     settings: Settings,
     manager: ServiceManager,
-    observe: Callable[[str, float, bool], None],
+    observe: Callable[[str, float, str], None],
     on_fetched: Callable[[int], None],
 ) -> ContainerdOptions:
     driver = settings.cgroup_driver

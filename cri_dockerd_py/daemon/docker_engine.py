@@ -33,7 +33,7 @@ class DockerSide:
         self,
         settings: Settings,
         manager: ServiceManager,
-        observe: Callable[[str, float, bool], None],
+        observe: Callable[[str, float, str], None],
         on_fetched: Callable[[int], None],
     ) -> None:
         self._driver: LogDriver | None = None
@@ -92,7 +92,7 @@ def _check_listener(listener: socket.socket | None, name: str) -> None:
 def _options(
     settings: Settings,
     logs: ContainerLogs,
-    observe: Callable[[str, float, bool], None],
+    observe: Callable[[str, float, str], None],
     on_fetched: Callable[[int], None],
 ) -> DockerOptions:
     configured = settings.pod_infra_container_image

@@ -13,6 +13,8 @@ from cri_dockerd_py.core.engines import Side
 from cri_dockerd_py.core.observers import CoreObservers
 from cri_dockerd_py.logs.counters import Counters
 from cri_dockerd_py.metrics.registry import ServiceMetrics
+from cri_dockerd_py.model.container import ContainerState
+from cri_dockerd_py.model.sandbox import SandboxState
 
 
 class MetricsWiring:
@@ -21,9 +23,9 @@ class MetricsWiring:
     def __init__(self, metrics: ServiceMetrics) -> None:
         self._metrics = metrics
 
-    def engine_call(self, engine: str, call: str, seconds: float, ok: bool) -> None:
+    def engine_call(self, engine: str, call: str, seconds: float, code: str) -> None:
         """Count a call to an engine."""
-        self._metrics.engine_calls.series(engine, call).observe(seconds, "OK" if ok else "error")
+        self._metrics.engine_calls.series(engine, call).observe(seconds, code)
 
     def cni_call(self, plugin: str, command: str, seconds: float, ok: bool) -> None:
         """Count a run of a CNI plugin."""
@@ -36,7 +38,9 @@ class MetricsWiring:
     def core_observers(self, engine: str) -> CoreObservers:
         """Return what core tells of an engine's events, comparisons and pulls."""
         metrics = self._metrics
-        metrics.pulled_bytes.labels(engine)  # from 0 on, so that a rate sees the first pull
+        # From 0 on, so that a rate sees the first pull.
+        metrics.pulled_bytes.labels(engine)
+        pulls = metrics.image_pulls.series(engine)
         resyncs, drift = metrics.resyncs.labels(engine), metrics.resync_drift.labels(engine)
 
         def resynced(changes: int) -> None:
@@ -47,7 +51,7 @@ class MetricsWiring:
             event_lag=metrics.event_lag.labels(engine).observe,
             event_gap=metrics.event_gaps.labels(engine).inc,
             resync=resynced,
-            pull=lambda seconds, ok: metrics.image_pulls.series(engine).observe(seconds, "OK" if ok else "error"),
+            pull=lambda seconds, ok: pulls.observe(seconds, "OK" if ok else "error"),
         )
 
     def join(self, core: Core, log_counters: Iterable[Counters]) -> None:
@@ -68,7 +72,11 @@ def _readiness(side: Side) -> float:
 
 def _objects(core: Core) -> Mapping[tuple[str, ...], float]:
     inventory = core.inventory
-    counted = Counter((one.engine, "sandbox", one.state.name) for one in list(inventory.sandboxes.values()))
+    states = [("sandbox", state.name) for state in SandboxState] + [
+        ("container", state.name) for state in ContainerState
+    ]
+    counted = Counter(dict.fromkeys(((name, *state) for name in core.engines.names for state in states), 0))
+    counted.update((one.engine, "sandbox", one.state.name) for one in list(inventory.sandboxes.values()))
     counted.update((one.engine, "container", one.state.name) for one in list(inventory.containers.values()))
     counted.update({(name, "image", "present"): len(inventory.image_list.on(name)) for name in core.engines.names})
     return {key: float(number) for key, number in counted.items()}

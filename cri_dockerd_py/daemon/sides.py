@@ -14,8 +14,8 @@ from cri_dockerd_py.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 _ANSWER_WITHIN_S = 2.0
-#: (call, seconds, whether it succeeded)
-Observe = Callable[[str, float, bool], None]
+#: (call, seconds, outcome as `cri_dockerd_py.errors.outcome_of` names it)
+Observe = Callable[[str, float, str], None]
 #: (bytes that came from a registry)
 OnFetched = Callable[[int], None]
 

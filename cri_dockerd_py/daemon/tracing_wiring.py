@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cri_dockerd_py import __version__
 from cri_dockerd_py.core.observers import CoreObservers
 from cri_dockerd_py.daemon.metrics_wiring import MetricsWiring
-from cri_dockerd_py.errors import FailedPrecondition
+from cri_dockerd_py.errors import OK, FailedPrecondition
 from cri_dockerd_py.metrics.registry import ServiceMetrics
 from cri_dockerd_py.settings import Settings
 
@@ -37,10 +37,10 @@ class TracedWiring(MetricsWiring):
         super().__init__(metrics)
         self._tracer = tracer
 
-    def engine_call(self, engine: str, call: str, seconds: float, ok: bool) -> None:
+    def engine_call(self, engine: str, call: str, seconds: float, code: str) -> None:
         """Count and span a call to an engine."""
-        super().engine_call(engine, call, seconds, ok)
-        self._tracer.ended(f"{engine} {call}", seconds, ok, engine=engine, call=call)
+        super().engine_call(engine, call, seconds, code)
+        self._tracer.ended(f"{engine} {call}", seconds, code == OK, engine=engine, call=call)
 
     def cni_call(self, plugin: str, command: str, seconds: float, ok: bool) -> None:
         """Count and span a run of a CNI plugin."""

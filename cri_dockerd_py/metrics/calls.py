@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -20,11 +20,11 @@ class CallSeries:
 
     __slots__ = ("_bounds", "codes", "counts", "in_flight", "sum_s")
 
-    def __init__(self, bounds_s: Sequence[float]) -> None:
+    def __init__(self, bounds_s: Sequence[float], codes: Collection[str] = ()) -> None:
         self._bounds = bounds_s
         self.counts = [0] * (len(bounds_s) + 1)
         self.sum_s = 0.0
-        self.codes: dict[str, int] = {}
+        self.codes: dict[str, int] = dict.fromkeys(codes, 0)
         self.in_flight = 0
 
     def begin(self) -> None:
@@ -49,7 +49,8 @@ class CallSeries:
 class CallMetrics(Collector):
     """Latency histogram and counter by code for one kind of call; with calls in flight where beginnings are told.
 
-    Label values past the cap share the series whose labels are all "other", so a caller cannot grow the page.
+    Label values past the cap share the series whose labels are all "other", so a caller cannot grow the page. `codes`
+    are shown from 0 on, so that a rate sees the first call that ends with one.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class CallMetrics(Collector):
         bounds_s: Sequence[float] = DEFAULT_BOUNDS_S,
         *,
         with_in_flight: bool,
+        codes: Collection[str] = (),
     ) -> None:
         self._prefix = prefix
         self._what = what
         self._label_names = tuple(label_names)
         self._bounds = tuple(bounds_s)
         self._with_in_flight = with_in_flight
+        self._codes = codes
         self._series: dict[tuple[str, ...], CallSeries] = {}
 
     def series(self, *labels: str) -> CallSeries:
@@ -76,7 +79,7 @@ class CallMetrics(Collector):
                 raise ValueError(f"{self._prefix} has the labels {self._label_names}, not {len(labels)} of them")
             if len(self._series) >= MAX_SERIES:
                 labels = (_OTHER,) * len(labels)
-            found = self._series.setdefault(labels, CallSeries(self._bounds))
+            found = self._series.setdefault(labels, CallSeries(self._bounds, self._codes))
         return found
 
     def describe(self) -> Iterator[Metric]:

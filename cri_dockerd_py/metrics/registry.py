@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -13,6 +13,10 @@ from cri_dockerd_py.metrics.calls import DEFAULT_BOUNDS_S, CallMetrics
 
 PREFIX = "cri_dockerd_py"
 _SLOW_BOUNDS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+#: The codes that are shown from 0 on: success, and what one is alerted on or has to look at.
+_RPC_OUTCOMES = ("OK", "UNAVAILABLE", "UNKNOWN", "INTERNAL", "DEADLINE_EXCEEDED")
+_ENGINE_OUTCOMES = ("OK", "Unavailable", "Unknown")
+_OUTCOMES = ("OK", "error")
 _LAG_BOUNDS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -29,12 +33,16 @@ class ServiceMetrics:
 
     def _calls(self) -> None:
         #: RPCs by method; the code is the gRPC status name.
-        self.rpcs = self._call_metrics("rpc", "RPCs of the CRI socket", ("method",), with_in_flight=True)
-        #: Engine calls by engine and operation; the code is "OK" or the error's class.
-        self.engine_calls = self._call_metrics("engine_call", "calls to engines", ("engine", "operation"))
-        #: CNI plugin runs by plugin type and command; the code is "OK", "error" or "timeout".
-        self.cni_calls = self._call_metrics("cni_call", "runs of CNI plugins", ("plugin", "command"))
-        self.image_pulls = self._call_metrics("image_pull", "image pulls", ("engine",), _SLOW_BOUNDS_S)
+        self.rpcs = self._call_metrics(
+            "rpc", "RPCs of the CRI socket", ("method",), with_in_flight=True, codes=_RPC_OUTCOMES
+        )
+        #: Engine calls by engine and operation; the code is "OK", the error's class, or "Cancelled".
+        self.engine_calls = self._call_metrics(
+            "engine_call", "calls to engines", ("engine", "operation"), codes=_ENGINE_OUTCOMES
+        )
+        #: CNI plugin runs by plugin type and command; the code is "OK" or "error".
+        self.cni_calls = self._call_metrics("cni_call", "runs of CNI plugins", ("plugin", "command"), codes=_OUTCOMES)
+        self.image_pulls = self._call_metrics("image_pull", "image pulls", ("engine",), _SLOW_BOUNDS_S, codes=_OUTCOMES)
         self.pulled_bytes = self._counter("image_pulled_bytes", "Bytes fetched by image pulls.", ("engine",))
 
     def _engine(self) -> None:
@@ -44,9 +52,9 @@ class ServiceMetrics:
         )
         self.event_gaps = self._counter("event_gaps", "Times that an event stream had to be opened anew.", ("engine",))
         self.resyncs = self._counter("resyncs", "Comparisons of memory with the engine.", ("engine",))
-        #: What a resync had to correct although events should have told it.
+        #: What a resync had to correct although events should have told it; counted at the next resync.
         self.resync_drift = self._counter(
-            "resync_drift", "Objects that a comparison found changed unnoticed.", ("engine",)
+            "resync_drift", "Objects that a comparison found changed, untold by events until the next.", ("engine",)
         )
         #: Read at scrape: (engine, kind, state) → number of objects.
         self.objects = self._callback(GaugeMetricFamily, "objects", "Objects known.", ("engine", "kind", "state"))
@@ -88,8 +96,9 @@ class ServiceMetrics:
         bounds_s: Sequence[float] = DEFAULT_BOUNDS_S,
         *,
         with_in_flight: bool = False,
+        codes: Collection[str] = (),
     ) -> CallMetrics:
-        metrics = CallMetrics(f"{PREFIX}_{name}", what, labels, bounds_s, with_in_flight=with_in_flight)
+        metrics = CallMetrics(f"{PREFIX}_{name}", what, labels, bounds_s, with_in_flight=with_in_flight, codes=codes)
         self.registry.register(metrics)
         return metrics
 

@@ -178,14 +178,18 @@ async def test_names_cannot_become_paths(daemon: FakeDaemon, client: DockerClien
 
 
 async def test_calls_are_observed(daemon: FakeDaemon) -> None:
-    seen: list[tuple[str, bool]] = []
-    client = DockerClient(daemon.endpoint, observe=lambda call, seconds, ok: seen.append((call, ok)))
+    seen: list[tuple[str, str]] = []
+    client = DockerClient(daemon.endpoint, observe=lambda call, seconds, code: seen.append((call, code)))
     daemon.answers["/start"] = http(304)
     assert await client.post("/containers/{}/start", ID) is None
     with pytest.raises(NotFound):
         await client.delete("/containers/{}", ID)
     await client.close()
-    assert seen == [("GET /_ping", True), ("POST /containers/{}/start", True), ("DELETE /containers/{}", False)]
+    assert seen == [
+        ("GET /_ping", "OK"),
+        ("POST /containers/{}/start", "OK"),
+        ("DELETE /containers/{}", "NotFound"),
+    ]
 
 
 async def test_stream_of_objects(daemon: FakeDaemon, client: DockerClient) -> None:

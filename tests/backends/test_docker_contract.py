@@ -60,7 +60,7 @@ async def test_json_file_log_cannot_be_reopened(docker: Backend, tmp_path: Path)
 
 async def test_unchanged_objects_are_not_inspected_again(docker_engine: DockerEngine, tmp_path: Path) -> None:
     calls: list[str] = []
-    options = {"observe": lambda call, seconds, ok: calls.append(call)}
+    options = {"observe": lambda call, seconds, code: calls.append(call)}
     async with opened(docker_engine, tmp_path, **options) as backend:
         sandbox = await backend.run()
         await backend.start(sandbox)

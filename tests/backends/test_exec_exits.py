@@ -25,7 +25,7 @@ async def outcome(process: ProcessIO) -> tuple[bytes, int]:
 async def test_a_command_takes_two_calls(docker_engine: DockerEngine, tmp_path: Path) -> None:
     calls: list[str] = []
 
-    def observe(call: str, _seconds: float, _ok: bool) -> None:
+    def observe(call: str, _seconds: float, _code: str) -> None:
         calls.append(call)
 
     async with opened(docker_engine, tmp_path, observe=observe) as backend:

@@ -73,6 +73,16 @@ def test_label_values_are_bounded(calls: CallMetrics, registry: CollectorRegistr
     assert calls.series("made-up-0") is calls.series("made-up-0")
 
 
+def test_known_codes_are_shown_from_0_on(registry: CollectorRegistry) -> None:
+    """A rate sees nothing of what a sample begins with."""
+    calls = CallMetrics("runs", "test runs", ("command",), with_in_flight=False, codes=("OK", "error"))
+    registry.register(calls)
+    calls.series("ADD").observe(0.1, "OK")
+
+    assert registry.get_sample_value("runs_total", {"command": "ADD", "code": "OK"}) == 1
+    assert registry.get_sample_value("runs_total", {"command": "ADD", "code": "error"}) == 0
+
+
 def test_codes_are_bounded(calls: CallMetrics, registry: CollectorRegistry) -> None:
     """Codes past the bound are counted together."""
     for number in range(MAX_CODES + 5):

@@ -129,6 +129,10 @@ def test_names_and_labels_follow_the_conventions(page: Page) -> None:
     kinds = {sample.labels["kind"] for sample in families["cri_dockerd_py_streaming_bytes"].samples}
     assert kinds == {"exec", "attach", "portforward"}, "the first session has to be seen by a rate"
     assert families["cri_dockerd_py_image_pulled_bytes"].samples, "so has the first pull"
+    pulls = {sample.labels["code"] for sample in families["cri_dockerd_py_image_pull"].samples}
+    assert pulls == {"OK", "error"}, "and the first that fails"
+    states = {sample.labels["state"] for sample in families["cri_dockerd_py_objects"].samples}
+    assert states >= {"READY", "NOTREADY", "CREATED", "RUNNING", "EXITED"}, "what is not there is 0"
     allowed = {"engine", "kind", "state", "method", "code", "operation", "plugin", "command", "direction", "what"}
     for family in families.values():
         assert not family.name.endswith(("_ms", "_milliseconds", "_kb", "_mb"))

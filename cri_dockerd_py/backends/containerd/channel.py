@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from cri_dockerd_py.backends.containerd.api_errors import error_for, lost
-from cri_dockerd_py.errors import CriError, Unavailable
+from cri_dockerd_py.errors import OK, CriError, outcome_of
 
 #: What containerd sends and takes by default.
 MESSAGE_LIMIT_BYTES = 16 << 20
@@ -30,8 +30,8 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
 )
 
-#: Hears of every call: its name such as `Content.Info`, its seconds, whether it succeeded.
-Observer = Callable[[str, float, bool], None]
+#: Hears of every call: its name such as `Content.Info`, its seconds, and its outcome as `outcome_of` names it.
+Observer = Callable[[str, float, str], None]
 Metadata = tuple[tuple[str, str], ...]
 _Codec = Callable[..., Any]
 
@@ -98,7 +98,10 @@ class _Method:
 
 
 class _Watch:
-    """Around a call or a part of it: translates what ends it, and tells the observer when the whole has ended."""
+    """Around a call or a part of it: translates what ends it, and tells the observer when the whole has ended.
+
+    A stream that its user leaves has succeeded, unless something else was noted before.
+    """
 
     def __init__(self, channel: Channel, name: str, within_s: float) -> None:
         self._channel = channel
@@ -106,23 +109,29 @@ class _Watch:
         self._name = name
         self._within_s = within_s
         self._began = time.monotonic()
+        self._code = OK
         self._over = False
 
     def error(self, error: grpc.aio.AioRpcError) -> CriError:
         took_s = time.monotonic() - self._began
-        return error_for(self._name, self._channel.endpoint, error, self._within_s, took_s)
+        translated = error_for(self._name, self._channel.endpoint, error, self._within_s, took_s)
+        self._code = outcome_of(translated)
+        return translated
 
-    def cancelled(self) -> Unavailable | None:
-        """Return the error when it was the channel that was closed under the call, and not the caller who left."""
+    def cancelled(self, error: asyncio.CancelledError) -> None:
+        """Raise Unavailable when it was the channel that was closed under the call, and not the caller who left."""
+        self._code = outcome_of(error)
         task = asyncio.current_task()
         if self._channel.has(self._connection) or task is None or task.cancelling():
-            return None
-        return lost(self._name, self._channel.endpoint, "the connection was closed")
+            return
+        broken = lost(self._name, self._channel.endpoint, "the connection was closed")
+        self._code = outcome_of(broken)
+        raise broken from error
 
-    def end(self, ok: bool) -> None:
+    def end(self) -> None:
         if not self._over:
             self._over = True
-            self._channel.observe(self._name, time.monotonic() - self._began, ok)
+            self._channel.observe(self._name, time.monotonic() - self._began, self._code)
 
 
 class Unary(_Method):
@@ -130,20 +139,16 @@ class Unary(_Method):
 
     async def __call__(self, request: Any, *, timeout: float, metadata: Metadata) -> Any:
         watch = self._watch(timeout)
-        ok = False
         try:
             call = self._channel.connection.unary_unary(self._path, **self._codecs)
-            answer = await call(request, timeout=timeout, metadata=metadata)
-            ok = True
+            return await call(request, timeout=timeout, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise watch.error(error) from error
         except asyncio.CancelledError as error:
-            if broken := watch.cancelled():
-                raise broken from error
+            watch.cancelled(error)
             raise
         finally:
-            watch.end(ok)
-        return answer
+            watch.end()
 
 
 class Stream(_Method):
@@ -154,20 +159,17 @@ class Stream(_Method):
         call = self._channel.connection.unary_stream(self._path, **self._codecs)(
             request, timeout=timeout, metadata=metadata
         )
-        ok = False
         try:
             async for answer in call:
                 yield answer
-            ok = True
         except grpc.aio.AioRpcError as error:
             raise watch.error(error) from error
         except asyncio.CancelledError as error:
-            if broken := watch.cancelled():
-                raise broken from error
+            watch.cancelled(error)
             raise
         finally:
             call.cancel()
-            watch.end(ok)
+            watch.end()
 
 
 class Conversation(_Method):
@@ -184,7 +186,6 @@ class Dialogue:
     def __init__(self, call: Any, watch: _Watch) -> None:
         self._call = call
         self._watch = watch
-        self._ok = False
 
     async def send(self, request: Any) -> None:
         """Send, and wait for room."""
@@ -193,7 +194,8 @@ class Dialogue:
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
             raise await self._reason(error) from error
         except asyncio.CancelledError as error:
-            raise self._watch.cancelled() or error from error
+            self._watch.cancelled(error)
+            raise
 
     async def receive(self) -> Any:
         """Return the next answer, None after the last one."""
@@ -202,11 +204,9 @@ class Dialogue:
         except grpc.aio.AioRpcError as error:
             raise self._watch.error(error) from error
         except asyncio.CancelledError as error:
-            raise self._watch.cancelled() or error from error
-        if answer is grpc.aio.EOF:
-            self._ok = True
-            return None
-        return answer
+            self._watch.cancelled(error)
+            raise
+        return None if answer is grpc.aio.EOF else answer
 
     async def end(self) -> None:
         """Send nothing more, and return when the server has ended it too."""
@@ -217,7 +217,7 @@ class Dialogue:
     def close(self) -> None:
         """Break it off if it goes on; may be called twice."""
         self._call.cancel()
-        self._watch.end(self._ok)
+        self._watch.end()
 
     async def _reason(self, error: BaseException) -> CriError:
         """Return why nothing can be sent any more, which the call itself knows."""

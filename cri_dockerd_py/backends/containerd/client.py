@@ -45,7 +45,7 @@ class StreamMethod(Protocol[_Request, _Item]):
     def __call__(self, request: _Request, *, timeout: float | None, metadata: Any) -> AsyncIterator[_Item]: ...
 
 
-def ignore(call: str, seconds: float, ok: bool) -> None:
+def ignore(call: str, seconds: float, code: str) -> None:
     """Observe nothing."""
 
 
@@ -54,7 +54,7 @@ class ContainerdClient:
 
     A call is one of the stubs' methods: `await client.call(client.content.Info, InfoRequest(digest=…))`. Its errors are
     those of `cri_dockerd_py.errors`: Unavailable when containerd cannot be reached or does not answer in time.
-    `observe(call, seconds, ok)` hears of each one, by names such as `Content.Info`.
+    `observe(call, seconds, code)` hears of each one, by names such as `Content.Info`; codes are those of `outcome_of`.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -17,7 +17,7 @@ from yarl import URL
 from cri_dockerd_py.backends.docker.answers import LOST, read_body, read_objects
 from cri_dockerd_py.backends.docker.api_errors import error_for, is_version_refusal
 from cri_dockerd_py.backends.docker.hijack import Endpoint, HijackedConnection, open_hijacked
-from cri_dockerd_py.errors import CriError, FailedPrecondition, Unavailable, failure_of
+from cri_dockerd_py.errors import OK, CriError, FailedPrecondition, Unavailable, failure_of, outcome_of
 
 #: The newest API that this service was written for.
 NEWEST_API = (1, 51)
@@ -29,18 +29,18 @@ _OK = frozenset({200, 201, 202, 204, 304})
 _JSON_HEADERS = {"Content-Type": "application/json"}
 
 Params = Mapping[str, str]
-Observer = Callable[[str, float, bool], None]
+Observer = Callable[[str, float, str], None]
 Version = tuple[int, int]
 
 
-def ignore(call: str, seconds: float, ok: bool) -> None:
+def ignore(call: str, seconds: float, code: str) -> None:
     """Observe nothing."""
 
 
 class DockerClient:
     """Makes calls; a call is a template such as `POST /containers/{}/start`, which metrics are named by.
 
-    `observe(call, seconds, ok)` hears of each one.
+    `observe(call, seconds, code)` hears of each one; codes are those of `outcome_of`.
     """
 
     def __init__(self, endpoint: str, *, call_within_s: float = 119.0, observe: Observer = ignore) -> None:
@@ -168,20 +168,10 @@ class DockerClient:
         await self._ensure_negotiated()
         call = f"POST {template}"
         path = self._path(template, names) + (f"?{urlencode(params)}" if params else "")
-        began = time.monotonic()
-        ok = False
-        try:
+        content = b"" if body is None else json.dumps(body).encode()
+        with self._observed(call, self._within_s):
             async with asyncio.timeout(self._within_s):
-                content = b"" if body is None else json.dumps(body).encode()
-                connection = await open_hijacked(self._endpoint, path, content, call)
-            ok = True
-        except TimeoutError:
-            raise self._too_slow(call, self._within_s) from None
-        except LOST as error:
-            raise self._lost(call, error) from error
-        finally:
-            self._observe(call, time.monotonic() - began, ok)
-        return connection
+                return await open_hijacked(self._endpoint, path, content, call)
 
     async def _call(
         self,
@@ -241,21 +231,34 @@ class DockerClient:
         query = f"?{urlencode(params)}" if params else ""
         url = URL(f"{self._endpoint.base_url}{path}{query}", encoded=True)
         call = call or f"{method} {path}"
-        began = time.monotonic()
-        ok = False
-        try:
+        with self._observed(call, within_s):
             async with (
                 asyncio.timeout(within_s),
                 self._session.request(method, url, data=content, headers=headers, allow_redirects=False) as response,
             ):
                 yield response
-            ok = response.status in _OK
+
+    @contextlib.contextmanager
+    def _observed(self, call: str, within_s: float | None) -> Iterator[None]:
+        """Translate what breaks a call off, and tell the observer how it ended."""
+        began, code = time.monotonic(), OK
+        try:
+            with self._translated(call, within_s):
+                yield
+        except BaseException as error:
+            code = outcome_of(error)
+            raise
+        finally:
+            self._observe(call, time.monotonic() - began, code)
+
+    @contextlib.contextmanager
+    def _translated(self, call: str, within_s: float | None) -> Iterator[None]:
+        try:
+            yield
         except TimeoutError:
             raise self._too_slow(call, within_s) from None
         except LOST as error:
             raise self._lost(call, error) from error
-        finally:
-            self._observe(call, time.monotonic() - began, ok)
 
     @property
     def _session(self) -> aiohttp.ClientSession:

@@ -9,7 +9,13 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from cri_dockerd_py._generated.containerd_v1.content_pb2 import InfoRequest, ListContentRequest
+from cri_dockerd_py._generated.containerd_v1.content_pb2 import (
+    STAT,
+    AbortRequest,
+    InfoRequest,
+    ListContentRequest,
+    WriteContentRequest,
+)
 from cri_dockerd_py._generated.containerd_v1.events_pb2 import SubscribeRequest
 from cri_dockerd_py._generated.containerd_v1.images_pb2 import CreateImageRequest, Image, ImageCreate, ListImagesRequest
 from cri_dockerd_py._generated.containerd_v1.leases_pb2 import CreateRequest
@@ -65,8 +71,8 @@ async def test_a_lease_that_does_not_exist_is_not_found(containerd: ContainerdCl
 
 
 async def test_every_call_is_observed(containerd_node: ContainerdNode) -> None:
-    seen: list[tuple[str, bool]] = []
-    client = ContainerdClient(containerd_node.endpoint, observe=lambda call, _, ok: seen.append((call, ok)))
+    seen: list[tuple[str, str]] = []
+    client = ContainerdClient(containerd_node.endpoint, observe=lambda call, _, code: seen.append((call, code)))
 
     await client.ping()
     with contextlib.suppress(NotFound):
@@ -75,7 +81,25 @@ async def test_every_call_is_observed(containerd_node: ContainerdNode) -> None:
         _ = [part async for part in lists]
     await client.close()
 
-    assert seen == [("Version.Version", True), ("Content.Info", False), ("Content.List", True)]
+    assert seen == [("Version.Version", "OK"), ("Content.Info", "NotFound"), ("Content.List", "OK")]
+
+
+async def test_a_stream_that_its_user_leaves_is_no_failure(containerd_node: ContainerdNode) -> None:
+    seen: list[tuple[str, str]] = []
+    client = ContainerdClient(containerd_node.endpoint, observe=lambda call, _, code: seen.append((call, code)))
+
+    dialogue = client.write_content(within_s=SOON_S)
+    await dialogue.send(WriteContentRequest(action=STAT, ref="test-client-left", total=1))
+    await dialogue.receive()
+    dialogue.close()
+    waiting = asyncio.ensure_future(client.call(client.content.Abort, AbortRequest(ref="test-client-left")))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiting
+    await client.close()
+
+    assert seen == [("Content.Write", "OK"), ("Content.Abort", "Cancelled")]
 
 
 async def test_namespaces_see_nothing_of_each_other(containerd: ContainerdClient) -> None:
