@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -80,6 +81,13 @@ class Backend:
                     if wanted(event):
                         return event
                 await self.arrived.wait()
+
+    async def nothing_left(self, within_s: float = 10.0) -> None:
+        """See that the engine has nothing left; some of what is of no use any more it removes by and by."""
+        deadline = time.monotonic() + within_s
+        while any((left := await asyncio.to_thread(self.real.left)).values()):
+            assert time.monotonic() < deadline, left
+            await asyncio.sleep(0.2)
 
     async def image(self, name: str = images.BUSYBOX) -> ImageRecord:
         """Return a test image."""

@@ -183,8 +183,7 @@ async def test_cancelled_creates_can_be_discarded(backend: Backend) -> None:
         sandbox = await backend.run(spec)
         assert sandbox.state is SandboxState.READY
         await backend.engine.sandboxes.remove(sandbox.id)
-        left = await asyncio.to_thread(backend.real.left)
-        assert not any(left.values()), left
+        await backend.nothing_left()
 
 
 @pytest.mark.behaviour("CRE-19")
