@@ -8,11 +8,11 @@ from typing import Any
 
 from cri_dockerd_py.backends.containerd.any_value import read_json
 from cri_dockerd_py.backends.containerd.daemon_state import DaemonState
-from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
 from cri_dockerd_py.backends.containerd.objects import Held, Objects, read_container
 from cri_dockerd_py.backends.containerd.oci.resources import linux_resources
 from cri_dockerd_py.backends.containerd.statuses import Statuses
 from cri_dockerd_py.backends.containerd.tasks import Tasks
+from cri_dockerd_py.backends.keyed_locks import KeyedLocks
 from cri_dockerd_py.errors import NotFound
 from cri_dockerd_py.model.resources import Resources
 

@@ -21,7 +21,7 @@ from cri_dockerd_py.backends.containerd.channel import Dialogue
 from cri_dockerd_py.backends.containerd.client import ContainerdClient
 from cri_dockerd_py.backends.containerd.content import Content
 from cri_dockerd_py.backends.containerd.ingest_files import IngestFile, IngestFiles
-from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
+from cri_dockerd_py.backends.keyed_locks import KeyedLocks
 from cri_dockerd_py.distribution.descriptor import Descriptor
 from cri_dockerd_py.distribution.media_types import kind_of
 from cri_dockerd_py.distribution.sink import BlobSink, BlobWriter, ContentMismatch

@@ -22,12 +22,12 @@ from cri_dockerd_py.backends.containerd.content_sink import ContentSink
 from cri_dockerd_py.backends.containerd.failures import full_disk_told, one_failure
 from cri_dockerd_py.backends.containerd.image_records import MANAGED, ImageRecords
 from cri_dockerd_py.backends.containerd.images import ContainerdImages
-from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
 from cri_dockerd_py.backends.containerd.leases import Leases
 from cri_dockerd_py.backends.containerd.nameless_blob import write_nameless
 from cri_dockerd_py.backends.containerd.unpack import UnpackJob
 from cri_dockerd_py.backends.docker_archive import ArchivedImage, is_document, read_archived
 from cri_dockerd_py.backends.image_transfer import ImageBlobs, ImageSink, LayerBlob, Note
+from cri_dockerd_py.backends.keyed_locks import KeyedLocks
 from cri_dockerd_py.distribution.descriptor import Descriptor, digest_of
 from cri_dockerd_py.model.image import ImageRecord
 from cri_dockerd_py.model.image_ref import ImageRef

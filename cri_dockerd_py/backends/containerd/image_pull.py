@@ -13,9 +13,9 @@ from cri_dockerd_py.backends.containerd.content import Content
 from cri_dockerd_py.backends.containerd.content_sink import ContentSink
 from cri_dockerd_py.backends.containerd.failures import one_failure
 from cri_dockerd_py.backends.containerd.image_records import MANAGED, PINNED, ImageRecords, names_for
-from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
 from cri_dockerd_py.backends.containerd.leases import Leases
 from cri_dockerd_py.backends.containerd.unpack import Unpacker, UnpackJob
+from cri_dockerd_py.backends.keyed_locks import KeyedLocks
 from cri_dockerd_py.distribution.descriptor import Platform
 from cri_dockerd_py.distribution.pull import pull
 from cri_dockerd_py.distribution.pulled_image import LayerHooks, OnFetched, PulledImage

@@ -16,11 +16,11 @@ from cri_dockerd_py.backends.containerd.client import ContainerdClient
 from cri_dockerd_py.backends.containerd.content import Content
 from cri_dockerd_py.backends.containerd.content_sink import ContentSink
 from cri_dockerd_py.backends.containerd.image_records import MANAGED, ImageRecords
-from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
 from cri_dockerd_py.backends.containerd.leases import Leases
 from cri_dockerd_py.backends.containerd.oci.image_config import parse_image_config
 from cri_dockerd_py.backends.containerd.unpack import Unpacker, UnpackJob
 from cri_dockerd_py.backends.image_transfer import ImageTransfer, Note
+from cri_dockerd_py.backends.keyed_locks import KeyedLocks
 from cri_dockerd_py.distribution.descriptor import Descriptor, Platform
 from cri_dockerd_py.distribution.media_types import Kind, kind_of
 from cri_dockerd_py.distribution.platform import in_order

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from cri_dockerd_py.backends import host_mounts
 from cri_dockerd_py.backends.containerd import labels
-from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
 from cri_dockerd_py.backends.containerd.snapshots import Snapshots
+from cri_dockerd_py.backends.keyed_locks import KeyedLocks
 from cri_dockerd_py.errors import AlreadyExists
 
 #: Returns the snapshot that has all layers of an image, unpacked if need be: image id, snapshotter.

@@ -13,11 +13,11 @@ from cri_dockerd_py.backends.containerd.filesystems import SnapshotFilesystem
 from cri_dockerd_py.backends.containerd.image_details import ImageDetails, ImageReader, details_of
 from cri_dockerd_py.backends.containerd.image_pull import ImagePull, PullSettings
 from cri_dockerd_py.backends.containerd.image_records import ImageRecords, image_records
-from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
 from cri_dockerd_py.backends.containerd.leases import Leases
 from cri_dockerd_py.backends.containerd.oci.image_config import ImageConfig
 from cri_dockerd_py.backends.containerd.snapshots import Snapshots
 from cri_dockerd_py.backends.containerd.unpack import Unpacker, UnpackJob
+from cri_dockerd_py.backends.keyed_locks import KeyedLocks
 from cri_dockerd_py.backends.shared_pulls import SharedPulls
 from cri_dockerd_py.distribution.descriptor import Descriptor
 from cri_dockerd_py.distribution.platform import normalize

@@ -17,9 +17,9 @@ from cri_dockerd_py.backends.containerd import gc_labels
 from cri_dockerd_py.backends.containerd.client import ContainerdClient
 from cri_dockerd_py.backends.containerd.content import Content
 from cri_dockerd_py.backends.containerd.failures import one_failure
-from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
 from cri_dockerd_py.backends.containerd.leases import Leases
 from cri_dockerd_py.backends.containerd.snapshots import Snapshots
+from cri_dockerd_py.backends.keyed_locks import KeyedLocks
 from cri_dockerd_py.distribution.descriptor import Descriptor
 from cri_dockerd_py.errors import AlreadyExists, CriError, Unknown
 from cri_dockerd_py.model.layers import chain_ids

@@ -15,6 +15,7 @@ from cri_dockerd_py.backends.docker.cut_off_starts import (
     processes_of,
 )
 from cri_dockerd_py.backends.docker.marks import Marks
+from cri_dockerd_py.backends.keyed_locks import KeyedLocks
 from cri_dockerd_py.backends.makings import Makings
 from cri_dockerd_py.errors import AlreadyExists, CriError, FailedPrecondition, NotFound, Unavailable, Unknown
 
@@ -56,7 +57,7 @@ class DockerObjects:
         #: Containers of which Docker knows that they were started, or whose start it cannot have forgotten.
         self._ran: set[str] = set()
         self._fresh: set[str] = set()
-        self._ending = asyncio.Lock()
+        self._ending = KeyedLocks()
 
     def forget_fresh(self) -> None:
         """The daemon is another one: it may have ended in the middle of a start, and not know of what runs."""
@@ -145,7 +146,7 @@ class DockerObjects:
 
         From then on it counts as known, until the daemon is another one.
         """
-        async with self._ending:
+        async with self._ending.hold(container_id):
             if self._is_well_known(container_id):
                 return 0
             killed = 0

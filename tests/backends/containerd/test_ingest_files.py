@@ -13,8 +13,8 @@ from cri_dockerd_py.backends.containerd.client import ContainerdClient
 from cri_dockerd_py.backends.containerd.content import Content
 from cri_dockerd_py.backends.containerd.content_sink import ContentSink
 from cri_dockerd_py.backends.containerd.ingest_files import IngestFiles
-from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
 from cri_dockerd_py.backends.containerd.leases import Leases
+from cri_dockerd_py.backends.keyed_locks import KeyedLocks
 from cri_dockerd_py.distribution.descriptor import Descriptor, digest_of
 from cri_dockerd_py.distribution.media_types import OCI_LAYER
 from cri_dockerd_py.distribution.sink import ContentMismatch

@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from cri_dockerd_py.backends.containerd.content_sink import ContentSink
-from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
 from cri_dockerd_py.backends.containerd.unpack import Unpacker, UnpackJob
+from cri_dockerd_py.backends.keyed_locks import KeyedLocks
 from cri_dockerd_py.distribution.descriptor import Descriptor
 from cri_dockerd_py.model.image_ref import parse_reference
 from cri_dockerd_py.model.layers import chain_ids

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from cri_dockerd_py.backends.containerd.keyed_locks import KeyedLocks
+from cri_dockerd_py.backends.keyed_locks import KeyedLocks
 
 
 async def test_one_at_a_time_for_each_key() -> None:
