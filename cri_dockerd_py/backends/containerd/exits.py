@@ -20,10 +20,12 @@ from cri_dockerd_py.backends.containerd.oom_kills import OomKills
 from cri_dockerd_py.backends.containerd.shim_slots import Slot
 from cri_dockerd_py.backends.containerd.statuses import Statuses
 from cri_dockerd_py.backends.containerd.tasks import RUNS, Tasks, TaskState
+from cri_dockerd_py.backends.direct_signal import send_signal
 from cri_dockerd_py.errors import CriError
 from cri_dockerd_py.logs.outputs import ContainerOutputs
 from cri_dockerd_py.model.container import exit_reason
 from cri_dockerd_py.network.settle import settle_call
+from cri_dockerd_py.settings.runtimes import RUNC_TYPE
 
 _LOG = logging.getLogger(__name__)
 #: Longer than it takes the kernel to end a whole pod; who still holds a pipe then is no process of the container.
@@ -31,6 +33,8 @@ _DRAIN_WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.5
 _ENDS_SOON_S = 0.2
 _KILL_WITHIN_S = 10.0
+#: Of a first process; then the shim is asked to kill all of the container's.
+_DIES_WITHIN_S = 2.0
 _DELETES = 3
 _DELETE_AGAIN_S = 0.2
 _LAST_EVERY_S = 0.05
@@ -139,16 +143,29 @@ class Exits:
         """Send a signal that may end an object; most that end by it do so before its turn is over."""
         async with self._tasks.slots.hold(object_id, Slot.END):
             with self._awaiting(object_id) as ended, suppress(TimeoutError):
-                if await self._tasks.kill(object_id, number):
+                if await self._send(object_id, number) or await self._tasks.kill(object_id, number):
                     async with asyncio.timeout(_ENDS_SOON_S):
                         await ended.wait()
 
     async def _kill(self, object_id: str, within_s: float) -> bool:
         with self._awaiting(object_id) as ended:
+            if await self._send(object_id, signal.SIGKILL):
+                direct_s = min(_DIES_WITHIN_S, within_s)
+                if await self._wait(object_id, ended, direct_s):
+                    return True
+                within_s -= direct_s
             if not await self._tasks.kill(object_id, signal.SIGKILL, everything=True):
                 await self.settled(object_id)
                 return True
             return await self._wait(object_id, ended, within_s)
+
+    async def _send(self, object_id: str, number: int) -> bool:
+        """Send a signal without the shim; what is left of a killed process's container, its shim kills."""
+        held = self._objects.held.get(object_id)
+        pid = self._objects.running.get(object_id, 0)
+        if held is None or held.runtime != RUNC_TYPE or not pid:
+            return False
+        return await asyncio.to_thread(send_signal, pid, object_id, number)
 
     async def late_news(self, object_id: str, within_s: float) -> bool:
         """Return whether the end of an object that has no task any more is told after all within the time."""

@@ -100,6 +100,7 @@ class DockerContainers(ContainerRuntime):
                 self._daemon.restrict_oom_score_adj()
             raise
         document = await self._existing(container_id)
+        self._objects.runs(document)
         state = document["State"]
         pid = int(state.get("Pid") or 0) if state.get("Running") else 0
         unified = self._unified.pop(container_id, None)
@@ -125,7 +126,7 @@ class DockerContainers(ContainerRuntime):
         if signal_number == signal.SIGKILL:
             await self._objects.kill(container_id)
         else:
-            await self._objects.signal(container_id, str(int(signal_number)))
+            await self._objects.signal(container_id, signal_number)
 
     async def remove(self, container_id: str) -> None:
         """Remove it."""

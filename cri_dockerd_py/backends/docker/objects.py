@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import signal
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from cri_dockerd_py.backends.direct_signal import send_signal
 from cri_dockerd_py.backends.docker.client import DockerClient
 from cri_dockerd_py.backends.docker.cut_off_starts import (
     is_left_of_a_start,
@@ -25,6 +27,9 @@ _IN_USE_BY = re.compile(r'already in use by container "?([0-9a-z]+)"?')
 _CREATES = 3
 _LEFT_PAUSES_S = (0.2, 0.5, 1.0, 2.0)
 _LOG = logging.getLogger(__name__)
+#: Of a first process; then Docker is asked, which kills all of the container's.
+_DIES_WITHIN_S = 2.0
+_PLAIN_RUNTIMES = frozenset({"runc", "io.containerd.runc.v2"})
 _REMOVE_WITHIN_S = 60.0
 _REMOVE_AGAIN_S = 0.1
 _CUT_OFF = (
@@ -57,6 +62,8 @@ class DockerObjects:
         #: Containers of which Docker knows that they were started, or whose start it cannot have forgotten.
         self._ran: set[str] = set()
         self._fresh: set[str] = set()
+        #: First processes, of containers that an ordinary OCI runtime runs: another one may have a VM's there.
+        self._pids: dict[str, int] = {}
         self._ending = KeyedLocks()
 
     def forget_fresh(self) -> None:
@@ -186,16 +193,42 @@ class DockerObjects:
         except CriError as error:
             raise Unknown(str(error)) from error
 
+    def runs(self, document: Mapping[str, Any]) -> None:
+        """Take note of a container that was started, as it is inspected."""
+        if document["State"].get("Running") and document["HostConfig"].get("Runtime") in _PLAIN_RUNTIMES:
+            self._pids[str(document["Id"])] = int(document["State"].get("Pid") or 0)
+
     async def kill(self, container_id: str) -> None:
         """SIGKILL, thawing it if need be; returns when it is dead. Absent and not running are fine."""
         self._marks.killed.add(container_id)
-        if not await self.signal(container_id, "SIGKILL"):
+        if await self._send(container_id, signal.SIGKILL) and await self._ends(container_id, _DIES_WITHIN_S):
+            return
+        if not await self._signal(container_id, signal.SIGKILL):
             self._marks.forget(container_id)
 
-    async def signal(self, container_id: str, signal_name: str) -> bool:
-        """Send a signal; absent and not running are fine. Return whether there is such a container."""
+    async def signal(self, container_id: str, number: int) -> None:
+        """Send a signal; absent and not running are fine."""
+        if not await self._send(container_id, number):
+            await self._signal(container_id, number)
+
+    async def _send(self, container_id: str, number: int) -> bool:
+        """Send a signal without Docker, which hears of what it does."""
+        pid = self._pids.get(container_id, 0)
+        return pid != 0 and await asyncio.to_thread(send_signal, pid, container_id, number)
+
+    async def _ends(self, container_id: str, within_s: float) -> bool:
+        """Return whether Docker knows within the time that a container does not run."""
         try:
-            await self._client.post("/containers/{}/kill", container_id, params={"signal": signal_name})
+            async with asyncio.timeout(within_s):
+                await self._client.post("/containers/{}/wait", container_id, params={"condition": "not-running"})
+        except (TimeoutError, NotFound):
+            return False
+        return True
+
+    async def _signal(self, container_id: str, number: int) -> bool:
+        """Let Docker send a signal, and return whether there is such a container."""
+        try:
+            await self._client.post("/containers/{}/kill", container_id, params={"signal": str(int(number))})
         except NotFound:
             return False
         except FailedPrecondition as error:
@@ -224,6 +257,7 @@ class DockerObjects:
         self._marks.forget(container_id)
         self._ran.discard(container_id)
         self._fresh.discard(container_id)
+        self._pids.pop(container_id, None)
         self._on_removed(container_id)
 
 

@@ -84,6 +84,7 @@ class DockerSandboxes(SandboxRuntime):
             raise NotFound(f"sandbox {sandbox_id} was removed while it was being started")
         if not document["State"].get("Running"):
             raise Unknown(f"the pause process of sandbox {sandbox_id} ended at once: {document['State']}")
+        self._objects.runs(document)
         if path := document.get("ResolvConfPath"):
             await self._write_dns(Path(path), spec)
         return StartedProcess(int(document["State"].get("Pid") or 0), time_ns(document["State"].get("StartedAt")))
