@@ -70,6 +70,7 @@ class Feed:
         self._resync_every_s = resync_every_s
         self._observers = observers
         self._drift = Drift()
+        self._resync_again = False
 
     async def follow(self) -> None:
         """Apply events as they come."""
@@ -98,7 +99,7 @@ class Feed:
         while True:
             await asyncio.sleep(self._resync_every_s)
             if self._health.ready:
-                await self._try_resync()
+                await self._jobs.shared(("resync", self._side.name), self._resync_until_done)
 
     async def _apply(self, event: EngineEvent) -> None:
         if isinstance(event, ProcessStarted | ProcessExited | ObjectAppeared | ObjectGone):
@@ -106,6 +107,7 @@ class Feed:
         match event:
             case Connected():
                 self._drift.opened()
+                self._resync_again = True
                 self._jobs.spawn(("resync", self._side.name), self._resync_until_done)
             case Disconnected():
                 self._drift.broken()
@@ -123,10 +125,13 @@ class Feed:
                 self._jobs.spawn(("images", self._side.name), self._refresh_images)
 
     async def _resync_until_done(self) -> None:
-        while True:
-            if await self._try_resync():
-                return
-            await asyncio.sleep(_RETRY_RESYNC_S)
+        """Compare until that succeeds; what was begun before a new event stream proves nothing of the time between."""
+        self._resync_again = True
+        while self._resync_again:
+            self._resync_again = False
+            if not await self._try_resync():
+                self._resync_again = True
+                await asyncio.sleep(_RETRY_RESYNC_S)
 
     async def _try_resync(self) -> bool:
         comparison = self._drift.begin()

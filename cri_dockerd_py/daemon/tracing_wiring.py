@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 from cri_dockerd_py import __version__
 from cri_dockerd_py.core.observers import CoreObservers
 from cri_dockerd_py.daemon.metrics_wiring import MetricsWiring
-from cri_dockerd_py.errors import OK, FailedPrecondition
+from cri_dockerd_py.errors import OK, FailedPrecondition, NotFound
 from cri_dockerd_py.metrics.registry import ServiceMetrics
 from cri_dockerd_py.settings import Settings
 
 if TYPE_CHECKING:
     from cri_dockerd_py.daemon.tracing import Tracer
+
+#: That something is absent is an answer like others.
+_ORDINARY = frozenset({OK, NotFound.__name__})
 
 
 def tracer_for(settings: Settings) -> Tracer | None:
@@ -40,7 +43,7 @@ class TracedWiring(MetricsWiring):
     def engine_call(self, engine: str, call: str, seconds: float, code: str) -> None:
         """Count and span a call to an engine."""
         super().engine_call(engine, call, seconds, code)
-        self._tracer.ended(f"{engine} {call}", seconds, code == OK, engine=engine, call=call)
+        self._tracer.ended(f"{engine} {call}", seconds, code in _ORDINARY, engine=engine, call=call)
 
     def cni_call(self, plugin: str, command: str, seconds: float, ok: bool) -> None:
         """Count and span a run of a CNI plugin."""
