@@ -13,7 +13,7 @@ from cri_dockerd_py.core.engines import Side
 from cri_dockerd_py.core.pod_attachments import PodAttachments
 from cri_dockerd_py.core.together import both
 from cri_dockerd_py.core.undo import Undo
-from cri_dockerd_py.errors import NotFound
+from cri_dockerd_py.errors import NotFound, Unavailable
 from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxSpec, SandboxState
 from cri_dockerd_py.store.records import Attachment, Records, StoredSandbox
 
@@ -131,24 +131,28 @@ class SandboxMaking:
         try:
             await asyncio.wait((start, search), return_when=asyncio.FIRST_COMPLETED)
             pid = search.result() if search.done() and search.exception() is None else 0
-            if pid and not start.done() and await self._pin_early(attachment, pid):
+            if pid and not start.done() and await self._pin(attachment, pid):
                 started, ips = await both(_result(start), self._attachments.add(attachment))
                 if self._attachments.is_of(attachment, started.pid):
                     return started, ips
-                _LOG.warning("sandbox %s ended up in another network namespace than at first", attachment.sandbox_id)
+                _LOG.warning("sandbox %s has ended, or is in another network namespace than at first", sandbox_id)
                 await self._attachments.take_off(attachment)
             started = await start
         finally:
             start.cancel()
             search.cancel()
             await asyncio.gather(start, search, return_exceptions=True)
-        await self._attachments.pin(attachment, started.pid)
+        if not await self._pin(attachment, started.pid):
+            raise Unavailable(
+                f"the first process of sandbox {sandbox_id} ended before it had a network: it was killed, or its "
+                "engine ended; try again"
+            )
         return started, await self._attachments.add(attachment)
 
-    async def _pin_early(self, attachment: Attachment, pid: int) -> bool:
+    async def _pin(self, attachment: Attachment, pid: int) -> bool:
         try:
             await self._attachments.pin(attachment, pid)
-        except NotFound:  # it has ended since
+        except NotFound:  # the process has ended since
             return False
         return True
 

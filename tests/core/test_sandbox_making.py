@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 
 import pytest
 
-from cri_dockerd_py.errors import CriError, Unknown
+from cri_dockerd_py.errors import CriError, NotFound, Unavailable, Unknown
 from cri_dockerd_py.model.sandbox import SandboxState
 from cri_dockerd_py.model.security import NamespaceMode, NamespaceOptions, SandboxSecurity
 from cri_dockerd_py.store.database import Database
@@ -182,6 +183,22 @@ async def test_a_forerunner_that_is_gone_does_no_harm(bench: Bench) -> None:
     async with bench.core(bench.docker) as core:
         await core.sandboxes.remove(await core.sandboxes.run(pod_spec()))
     assert nothing_left(bench)
+
+
+@pytest.mark.behaviour("RUN-06")
+async def test_a_first_process_that_ends_before_it_has_a_network_is_no_missing_object(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(name: str, pid: int) -> Path:
+        raise NotFound(f"cannot pin /proc/{pid}/ns/net: the process has ended")
+
+    async with bench.core(bench.docker) as core:
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.netns, "pin", gone)
+            with pytest.raises(Unavailable, match="try again"):
+                await core.sandboxes.run(pod_spec())
+        assert nothing_left(bench)
+        await core.sandboxes.remove(await core.sandboxes.run(pod_spec()))
 
 
 @pytest.mark.behaviour("RUN-14")
