@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cri_dockerd_py.backends.base import Connected, Disconnected, ImagesChanged, ProcessExited
+from cri_dockerd_py.backends.base import Connected, Disconnected, ImagesChanged, ProcessExited, ProcessStarted
 from cri_dockerd_py.errors import Unavailable
 from cri_dockerd_py.model.container import ContainerState
 from cri_dockerd_py.model.sandbox import SandboxState
@@ -25,6 +25,7 @@ async def test_image_changes_are_told(backend: Backend) -> None:
 
 async def test_execs_make_no_events(backend: Backend) -> None:
     container_id = await backend.start(await backend.run())
+    await backend.event(lambda event: isinstance(event, ProcessStarted) and event.id == container_id)
     before = len(backend.seen)
     await backend.sh(container_id, "true")
     await backend.engine.containers.signal(container_id, signal.SIGKILL)

@@ -20,7 +20,6 @@ from cri_dockerd_py.backends.containerd.oom_kills import OomKills
 from cri_dockerd_py.backends.containerd.shim_slots import Slot
 from cri_dockerd_py.backends.containerd.statuses import Statuses
 from cri_dockerd_py.backends.containerd.tasks import RUNS, Tasks, TaskState
-from cri_dockerd_py.backends.direct_signal import send_signal
 from cri_dockerd_py.errors import CriError
 from cri_dockerd_py.logs.outputs import ContainerOutputs
 from cri_dockerd_py.model.container import exit_reason
@@ -165,7 +164,7 @@ class Exits:
         pid = self._objects.running.get(object_id, 0)
         if held is None or held.runtime != RUNC_TYPE or not pid:
             return False
-        return await asyncio.to_thread(send_signal, pid, object_id, number)
+        return await self._tasks.signal_process(object_id, pid, number)
 
     async def late_news(self, object_id: str, within_s: float) -> bool:
         """Return whether the end of an object that has no task any more is told after all within the time."""

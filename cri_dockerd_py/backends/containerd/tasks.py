@@ -17,6 +17,7 @@ from cri_dockerd_py._generated.containerd_v1.types_pb2 import Mount
 from cri_dockerd_py.backends.containerd.any_value import json_any
 from cri_dockerd_py.backends.containerd.client import ContainerdClient
 from cri_dockerd_py.backends.containerd.shim_slots import ShimSlots, Slot
+from cri_dockerd_py.backends.direct_signal import send_signal
 from cri_dockerd_py.errors import CriError, FailedPrecondition, NotFound, Unavailable, Unknown
 
 PROCESS_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/Process"
@@ -119,6 +120,14 @@ class Tasks:
         except NotFound:
             return False
         return True
+
+    async def signal_process(self, container_id: str, pid: int, number: int) -> bool:
+        """Send a signal to a task's first process past its shim; return False where that cannot be done.
+
+        Containerd has to answer first: while it is away, nothing is to happen.
+        """
+        await self._client.ping()
+        return await asyncio.to_thread(send_signal, pid, container_id, number)
 
     async def delete(self, container_id: str) -> TaskInfo | None:
         """Delete a task that has ended, and return how; None when there is none. A running one: FailedPrecondition."""

@@ -212,9 +212,12 @@ class DockerObjects:
             await self._signal(container_id, number)
 
     async def _send(self, container_id: str, number: int) -> bool:
-        """Send a signal without Docker, which hears of what it does."""
+        """Send a signal without Docker, which has to answer first: while it is away, nothing is to happen."""
         pid = self._pids.get(container_id, 0)
-        return pid != 0 and await asyncio.to_thread(send_signal, pid, container_id, number)
+        if not pid:
+            return False
+        await self._client.ping()
+        return await asyncio.to_thread(send_signal, pid, container_id, number)
 
     async def _ends(self, container_id: str, within_s: float) -> bool:
         """Return whether Docker knows within the time that a container does not run."""
