@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -78,6 +79,8 @@ def command_parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    # What is made until the service is ready stays, so the collector would look at all of it again and again in vain.
+    gc.disable()
     from cri_dockerd_py.settings.apart import SettingsApart
 
     loading = SettingsApart(setting_flags.given_settings(arguments), arguments.config)

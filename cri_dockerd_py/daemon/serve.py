@@ -57,9 +57,10 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with _running(settings, manager):
-        # What exists now stays for good: the collector need not look at it again.
+        # What exists now stays for good: the collector, which the command line has stopped, need not look at it again.
         gc.collect()
         gc.freeze()
+        gc.enable()
         manager.tell("READY=1\nSTATUS=Serving")
         _LOG.info("cri-dockerd-py %s is ready", __version__)
         await stop.wait()
