@@ -51,13 +51,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout: float = START_TIMEOUT_SECONDS) -> None:
+def wait_until(
+    condition: Callable[[], bool], what: str, timeout: float = START_TIMEOUT_SECONDS, every: float = 0.02
+) -> None:
     """Wait for `condition`; the failure says `what` did not come."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} did not happen within {timeout:g} s")
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 def answers(path: Path) -> bool:

@@ -19,6 +19,8 @@ from tests.processes import wait_until
 # Emulated processors take their time.
 CALL_WITHIN_S = 120.0
 SETTLE_WITHIN_S = 120.0
+# Each look is work for them, too.
+LOOK_EVERY_S = 0.25
 LOGS = "/var/log/pods"
 _serial = itertools.count()
 
@@ -70,11 +72,11 @@ class Node:
 
     def wait_ready(self) -> None:
         """Wait until the service is ready for pods."""
-        wait_until(self.answers, "the service being ready for pods", SETTLE_WITHIN_S)
+        self.wait(self.answers, "the service being ready for pods")
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for a condition."""
-        wait_until(condition, what, SETTLE_WITHIN_S)
+        wait_until(condition, what, SETTLE_WITHIN_S, LOOK_EVERY_S)
 
     def pod_config(self, name: str = "", slice_name: str = "") -> cri.PodSandboxConfig:
         """Return the config of a new pod, in a slice below kubepods.slice where one is given."""
