@@ -64,7 +64,7 @@ test-matrix: venv-dev ## the engine tests on the other versions of Docker and co
 	exit $$status
 
 .PHONY: test-node
-test-node: venv-dev ## install the Debian package on a booted node and go through its life (its disk is kept in CRI_TEST_CACHE)
+test-node: venv-dev ## install the Debian package on a booted node and go through its life (its disk and its state after the boot are kept in CRI_TEST_CACHE)
 	.venv/bin/python packaging/bootstrap.py install-node-tools
 	CRI_TEST_NODE=1 .venv/bin/pytest -q --junitxml=build/tests-node.xml tests/node
 

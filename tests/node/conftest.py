@@ -10,13 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import images
+from tests.node.booted import booted_machine
 from tests.node.disk import node_disk
-from tests.node.machine import DELIVERED, Machine
 from tests.node.node import Node
 
 REPOSITORY = Path(__file__).parents[2]
-CNI_CONFLIST = REPOSITORY / "tests" / "node" / "10-node.conflist"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -57,27 +55,20 @@ def with_higher_version(package: Path, directory: Path) -> Path:
     return newer
 
 
-def what_it_needs(directory: Path) -> dict[str, bytes]:
-    """Make the files that are delivered to the node."""
+def packages(directory: Path) -> dict[str, bytes]:
+    """Make the packages that are installed on the node."""
     package = build_package()
-    return {
-        "service.deb": package.read_bytes(),
-        "newer.deb": with_higher_version(package, directory).read_bytes(),
-        "10-node.conflist": CNI_CONFLIST.read_bytes(),
-        "busybox.tar": images.build(images.BUSYBOX).docker_archive([f"docker.io/{images.BUSYBOX}"]),
-    }
+    return {"service.deb": package.read_bytes(), "newer.deb": with_higher_version(package, directory).read_bytes()}
 
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """The node, booted, with both engines running and nothing of ours installed yet."""
-    machine = Machine(node_disk())
-    try:
-        with ThreadPoolExecutor(1) as beside:
-            files = beside.submit(what_it_needs, tmp_path_factory.mktemp("node"))
-            machine.boot()
+    """The node, with both engines running and nothing of ours installed yet."""
+    with ThreadPoolExecutor(1) as beside:
+        files = beside.submit(packages, tmp_path_factory.mktemp("node"))
+        machine = booted_machine(node_disk())
+        try:
             machine.deliver(files.result())
-        machine.sh(f"install -D -m 0644 {DELIVERED}/10-node.conflist /etc/cni/net.d/10-node.conflist")
-        yield Node(machine)
-    finally:
-        machine.close()
+            yield Node(machine)
+        finally:
+            machine.close()
