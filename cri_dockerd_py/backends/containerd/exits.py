@@ -236,7 +236,7 @@ class Exits:
             if held.kind == labels.SANDBOX:
                 self._delete_last(held.id)
             else:
-                await self._delete(held.id)
+                await self._delete_wholly(held.id)
                 self._ooms.forget(held.id)
         except CriError as error:
             _LOG.warning("the end of %s %s is not dealt with yet, will try again: %s", held.kind, held.id, error)
@@ -259,8 +259,7 @@ class Exits:
             jobs = [self._jobs[container_id] for container_id in left if container_id in self._jobs]
             await (asyncio.wait(jobs) if jobs else asyncio.sleep(_LAST_EVERY_S))
         try:
-            # Seen to its end: whoever cancels this deletes the task next, and two deletions meet an error.
-            await settle_call(self._delete(sandbox_id), f"delete task of {sandbox_id}")
+            await self._delete_wholly(sandbox_id)
         except CriError as error:
             _LOG.warning("the task of sandbox %s is still there, will try again: %s", sandbox_id, error)
 
@@ -283,6 +282,14 @@ class Exits:
             )
             await self._statuses.put(held.id, status)
         return ProcessExited(held.id, status.exit_code, status.finished_at_ns, status.reason == "OOMKilled")
+
+    async def _delete_wholly(self, object_id: str) -> None:
+        """Delete a task, whatever happens to the caller.
+
+        Whoever cancels it deletes the task next, and two deletions meet an error; containerd breaks a deletion off that
+        nobody waits for, and keeps what is left then.
+        """
+        await settle_call(self._delete(object_id), f"delete task of {object_id}")
 
     async def _delete(self, object_id: str) -> None:
         for attempt in range(_DELETES):
