@@ -120,8 +120,10 @@ def install(packages: Mapping[str, str]) -> None:
     _say(f"installing {', '.join(missing)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     # One list of many that cannot be had is no reason to fail yet.
-    subprocess.run(["apt-get", "update", "-q"], env=environment)
-    subprocess.run(["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing], check=True, env=environment)
+    # Another program may install something at this moment.
+    apt_get = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]
+    subprocess.run([*apt_get, "update"], env=environment)
+    subprocess.run([*apt_get, "install", "-y", "--no-install-recommends", *missing], check=True, env=environment)
 
 
 def serve(flags: Sequence[str]) -> int:
