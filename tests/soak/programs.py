@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.behaviour.client import FOREVER, LogEntry, join_log, parse_log
 from tests.soak.driver import Driver
-from tests.soak.windows import DISK_FULL, DOCKER_ENDED
+from tests.soak.windows import CONTAINERD_AWAY, DISK_FULL, DOCKER_ENDED
 
 HTTP_PORT = 80
 _LOST_WITH_ENGINE = 255
@@ -65,7 +65,8 @@ def check_log(driver: Driver, program: Program, path: Path, began_s: float) -> i
     """See that a counter's log is whole, over all rotations; return its lines.
 
     A full disk drops lines. A Docker that ends takes those with it that it had read and not passed on, and those of
-    containers that end before it is back; and it may not know of a start that was under way, which is then repeated.
+    containers that end before it is back. An engine that ends, or a containerd that hangs, may not know of a start that
+    was under way, which is then repeated.
     """
     entries: list[LogEntry] = []
     for file in [*program.rotated, path]:
@@ -94,7 +95,7 @@ def check_log(driver: Driver, program: Program, path: Path, began_s: float) -> i
 
 
 def _may_start_twice(driver: Driver, began_s: float) -> bool:
-    return driver.engine == "docker" and driver.suffered(DOCKER_ENDED, began_s)
+    return driver.suffered(DOCKER_ENDED if driver.engine == "docker" else CONTAINERD_AWAY, began_s)
 
 
 def _may_lose(driver: Driver, path: Path, began_s: float) -> bool:

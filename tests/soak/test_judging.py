@@ -71,6 +71,20 @@ def test_a_full_disk_excuses_lost_lines_and_no_doubled_ones(
     assert len(book.findings) == 1
 
 
+def test_a_start_that_was_cut_off_may_be_repeated_and_nothing_else(
+    driver: Driver, windows: Windows, book: Book, tmp_path: Path
+) -> None:
+    program = Program("counter", [], lines=4)
+    twice = log_of(tmp_path / "0.log", 1, 2, 1, 2, 3, 4)
+    windows.all.append(Window("docker kill", "docker", 0.0))
+    programs.check_log(driver, program, twice, 0.0)
+    assert len(book.findings) == 1
+    windows.all.append(Window("containerd hang", "containerd", 0.0))
+    programs.check_log(driver, program, twice, 0.0)
+    programs.check_log(driver, program, log_of(tmp_path / "0.log", 1, 2, 2, 3, 4), 0.0)
+    assert len(book.findings) == 2
+
+
 def test_a_call_may_fail_only_while_what_it_needs_is_away(driver: Driver, windows: Windows, book: Book) -> None:
     windows.all.append(Window("containerd kill", "containerd", 0.0))
     assert driver.once("Version", deadline=1) is None
