@@ -34,6 +34,10 @@ class ImageList:
         """Return one engine's images by its own ids."""
         return self._on.get(engine, {})
 
+    def shown_on(self, engine: str) -> Images:
+        """Return one engine's images by the ids under which they are shown; the records have its own ids."""
+        return self._own.get(engine, {})
+
     def shown_id(self, image_id: str) -> str:
         """Return the id under which an engine's image is shown."""
         return self._shown.get(image_id, image_id)
@@ -80,6 +84,12 @@ class ImageList:
         for engine, images in self._on.items():
             if image_id in images:
                 self.put(engine, images[image_id])
+
+    def know_copy(self, image_id: str, copy_id: str) -> None:
+        """Show an engine's image as the one that it is a copy of, from its next listing on; both ids are engines'."""
+        shown = self.shown_id(image_id)
+        if shown != copy_id and copy_id not in self._shown:
+            self._shown[copy_id] = self._decided[copy_id] = shown
 
     def _completed(self, record: ImageRecord) -> ImageRecord:
         """Return an engine's image with the digests that the engine could not keep."""

@@ -7,7 +7,7 @@ container will be made, because kubelet's next call is CreateContainer (IMG-67).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -91,10 +91,12 @@ class Images:
         self._list.put_all(engine, await self._engines.of(engine).engine.images.list())
         await self.settle_ids()
 
-    async def remember_digests(self, image_id: str, names: Sequence[str]) -> None:
-        """Keep `repository@digest` names of an engine's image for good, whether that engine can keep them or not."""
-        await self._kept.put_image_digests(image_id, names)
-        self._list.know_digests(image_id, names)
+    async def remember_copy(self, original: ImageRecord, copy_id: str) -> None:
+        """Show an engine's image and its copy on another one as one for good, whatever that engine can keep of it."""
+        await self._kept.put_image_digests(copy_id, original.repo_digests)
+        self._list.know_copy(original.id, copy_id)
+        self._list.know_digests(copy_id, original.repo_digests)
+        await self.settle_ids()
 
     async def settle_ids(self) -> None:
         """Put newly decided ids on record, and into the containers that name other ones."""

@@ -7,7 +7,7 @@ Moving itself is not here: kubelet does it, once a pod's sandbox is reported NOT
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from cri_dockerd_py.core.engines import Engines, Side
@@ -71,8 +71,8 @@ class MigrationPort:
         return self._inventory.generation
 
     def images(self, engine: str) -> Mapping[str, ImageRecord]:
-        """Return the images of one engine, by the ids that it has itself."""
-        return self._inventory.image_list.on(engine)
+        """Return the images of one engine, by the ids that containers name; the records have the engine's own ids."""
+        return self._inventory.image_list.shown_on(engine)
 
     async def wait_changed(self, generation: int, within_s: float) -> int:
         """Return the generation of the inventory once it is another than `generation`, or after the time."""
@@ -145,9 +145,9 @@ class MigrationPort:
         """
         await self._tombstones.bury(sandbox_id)
 
-    async def remember_digests(self, image_id: str, names: Sequence[str]) -> None:
-        """Keep `repository@digest` names of an image that an engine got from another one, and could not keep itself."""
-        await self._images.remember_digests(image_id, names)
+    async def remember_copy(self, original: ImageRecord, copy_id: str) -> None:
+        """Take an image that an engine got from another one, maybe under another id, for the same for good."""
+        await self._images.remember_copy(original, copy_id)
 
     async def refresh_images(self, engine: str) -> None:
         """Read the images of one engine anew: some were put there or taken away."""

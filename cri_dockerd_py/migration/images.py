@@ -78,8 +78,7 @@ class ImageCopies:
             tally.begin(record)
             began = time.monotonic()
             try:
-                image_id = await transfer.copy(record, tally.note)
-                await self._port.remember_digests(image_id, record.repo_digests)
+                await self._port.remember_copy(record, await transfer.copy(record, tally.note))
             except (CriError, OSError) as error:
                 raise _failure(record, error) from error
             _LOG.info("copied image %s in %.1f s", _name(record), time.monotonic() - began)

@@ -63,7 +63,7 @@ class NodePort(Protocol):
         """A number that changes with every change of a sandbox or container."""
 
     def images(self, engine: str) -> Mapping[str, ImageRecord]:
-        """Return the images of one engine, by the ids that it has itself."""
+        """Return the images of one engine, by the ids that containers name; the records have the engine's own ids."""
 
     async def wait_changed(self, generation: int, within_s: float) -> int:
         """Return the generation once it is another than `generation`, or after the time."""
@@ -94,8 +94,8 @@ class NodePort(Protocol):
     async def bury(self, sandbox_id: str) -> None:
         """Keep a dead sandbox and its containers in our database alone, and remove them from their engine (RCR-18)."""
 
-    async def remember_digests(self, image_id: str, names: Sequence[str]) -> None:
-        """Keep `repository@digest` names of an image that an engine got from another one, and could not keep itself."""
+    async def remember_copy(self, original: ImageRecord, copy_id: str) -> None:
+        """Take an image that an engine got from another one, maybe under another id, for the same for good."""
 
     async def refresh_images(self, engine: str) -> None:
         """Read the images of one engine anew: some were put there or taken away."""

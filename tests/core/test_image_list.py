@@ -110,3 +110,21 @@ def test_digests_that_an_engine_cannot_keep_are_known_for_good() -> None:
     found = images.find_on("docker", DIGEST)
     assert found is not None
     assert (found.id, found.repo_tags, found.repo_digests) == (ONE, (OTHER_TAG,), (DIGEST,))
+
+
+@pytest.mark.behaviour("IMG-67", "CST-05")
+def test_a_copy_under_another_id_is_the_same_image_also_without_a_digest() -> None:
+    images = ImageList()
+    images.put_all("docker", [image(ONE, TAG)])
+    images.put_all("containerd", [])
+    images.know_copy(ONE, TWO)
+    images.put_all("containerd", [image(TWO, TAG)])
+
+    assert images.merged.keys() == images.shown_on("docker").keys() == images.shown_on("containerd").keys() == {ONE}
+    assert images.shown_on("containerd")[ONE].id == TWO
+    assert images.take_decided() == {TWO: ONE}
+
+    images.know_copy(TWO, ONE)
+    images.put_all("docker", [])
+    assert images.merged.keys() == images.shown_on("containerd").keys() == {ONE}
+    assert not images.take_decided()

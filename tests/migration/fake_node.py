@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from cri_dockerd_py.backends.image_transfer import ImageTransfer, Note
@@ -104,8 +104,8 @@ class FakeNode:
         self.tombstones.add(sandbox_id)
         self.tombstones |= {container.id for container in self.containers_of(sandbox_id)}
 
-    async def remember_digests(self, image_id: str, names: Sequence[str]) -> None:
-        self.digests.update(dict.fromkeys(names, image_id))
+    async def remember_copy(self, original: ImageRecord, copy_id: str) -> None:
+        self.digests.update(dict.fromkeys(original.repo_digests, copy_id))
 
     async def refresh_images(self, engine: str) -> None:
         for image_id in self.removed[engine]:
