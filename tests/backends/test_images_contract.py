@@ -37,6 +37,26 @@ async def _names(engine: Engine, image_id: str) -> list[ImageRecord]:
     return [record for record in await engine.images.list() if record.id == image_id]
 
 
+@pytest.mark.behaviour("IMG-08", "IMG-10")
+async def test_a_digest_in_every_repository_is_listed(
+    backend: Backend, unique: str, registry: RegistryServer, tmp_path: Path
+) -> None:
+    image = images.build("unique", {"Labels": {"unique": str(tmp_path)}})
+    other = push(registry.address, f"{tmp_path.name.lower().strip('_')}-other", "1", image)
+    store = backend.engine.images
+    try:
+        image_id = await store.pull(unique, None)
+        assert await store.pull(other, None) == image_id
+        (listed,) = await _names(backend.engine, image_id)
+        repositories = {name.rpartition(":")[0] for name in (unique, other)}
+        assert {name.partition("@")[0] for name in listed.repo_digests} == repositories
+        inspected = await store.inspect(image_id)
+        assert inspected is not None
+        assert sorted(inspected.repo_digests) == sorted(listed.repo_digests)
+    finally:
+        await asyncio.to_thread(backend.real.untag, other)
+
+
 @pytest.mark.behaviour("IMG-04", "IMG-08", "IMG-30", "IMG-31", "IMG-51")
 async def test_pull_by_tag(backend: Backend, unique: str) -> None:
     store = backend.engine.images

@@ -113,6 +113,13 @@ def containerd_beside(docker: DockerEngine) -> Iterator[ContainerdNode]:
     node.close()
 
 
+@pytest.fixture
+def _own_store(docker_engine: DockerEngine) -> None:
+    """Docker's images are not containerd's: they are copied, and containerd can be away alone."""
+    if docker_engine.options.containerd_image_store:
+        pytest.skip("Docker keeps its images in this very containerd")
+
+
 @pytest.fixture(scope="module")
 def empty_containerd(docker_engine: DockerEngine) -> Iterator[ContainerdNode]:
     """A containerd for the tests of a module."""

@@ -161,6 +161,7 @@ def full_disk(node: MigratingNode) -> Iterator[Callable[[], None]]:
         subprocess.run(["umount", "-l", str(path)], check=True)
 
 
+@pytest.mark.usefixtures("_own_store")
 def test_a_full_disk_is_told_before_anything_moves(node: MigratingNode, full_disk: Callable[[], None]) -> None:
     with node.kubelet() as kubelet:
         (pod,) = started(kubelet, [web_pod("web")])
@@ -188,6 +189,7 @@ def few_files(node: MigratingNode) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(store)], check=True)
 
 
+@pytest.mark.usefixtures("_own_store")
 def test_a_disk_that_is_full_in_the_middle_stops_it_and_it_is_resumed(node: MigratingNode, few_files: Path) -> None:
     with node.kubelet() as kubelet:
         (pod,) = started(kubelet, [web_pod("web")])

@@ -95,9 +95,9 @@ def test_a_pod_that_fails_on_the_target_is_brought_back(node: MigratingNode) -> 
 
 
 def refusing(pod: AppPod) -> AppPod:
-    """Return the pod with a program that ends at once where containerd's snapshots are its root."""
+    """Return the pod with a program that ends at once where it has the files of a sandbox on containerd."""
     (container,) = pod.containers
-    script = f"grep -q 'io.containerd.snapshotter' /proc/mounts && exit 7; {container.command[2]}"
+    script = f"grep -q 'containerd/sandboxes/.* /etc/hosts ' /proc/self/mountinfo && exit 7; {container.command[2]}"
     return replace(pod, containers=(replace(container, command=("sh", "-c", script)),))
 
 
@@ -138,6 +138,7 @@ def test_images_come_first_and_alone_if_wanted(node: MigratingNode) -> None:
 
 
 @pytest.mark.behaviour("IMG-02", "IMG-67")
+@pytest.mark.usefixtures("_own_store")
 def test_a_digest_is_found_on_both_engines_without_the_registry(node: MigratingNode) -> None:
     registry = RegistryServer()
     registry.start()

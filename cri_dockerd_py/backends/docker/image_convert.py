@@ -31,12 +31,14 @@ def config_of(inspected: Mapping[str, Any]) -> ImageConfig:
 
 def image_record(document: Mapping[str, Any], config: ImageConfig, *, pinned_name: str) -> ImageRecord:
     """Return the record of an entry of the image list or of an inspect document (IMG-03, IMG-09, IMG-10)."""
+    image_id = str(document["Id"])
     tags = names_of(document.get("RepoTags"), digests=False)
+    digests = names_of(document.get("RepoDigests"), digests=True)
     uid, username = split_user(config.user)
     return ImageRecord(
-        id=str(document["Id"]),
+        id=image_id,
         repo_tags=tags,
-        repo_digests=names_of(document.get("RepoDigests"), digests=True),
+        repo_digests=_with_all_repositories(digests, tags, image_id),
         size_bytes=max(int(document.get("Size") or 0), 1),
         uid=uid,
         username=username,
@@ -44,6 +46,14 @@ def image_record(document: Mapping[str, Any], config: ImageConfig, *, pinned_nam
         stop_signal=config.stop_signal,
         labels=config.labels,
     )
+
+
+def _with_all_repositories(digests: Sequence[str], tags: Sequence[str], image_id: str) -> tuple[str, ...]:
+    """Return the digests in all repositories of an image; Docker lists one where the id is the digest, too."""
+    if not any(digest.endswith(f"@{image_id}") for digest in digests):
+        return tuple(digests)
+    named = (f"{tag.rpartition(':')[0]}@{image_id}" for tag in tags)
+    return tuple(dict.fromkeys((*digests, *named)))
 
 
 def names_of(texts: Sequence[str] | None, *, digests: bool) -> tuple[str, ...]:
