@@ -20,6 +20,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _RUNTIME_STATES = Path("/run/containerd/runc")
 #: Sockets of each of its lives, and marks of namespaces that it sweeps only once a minute, and not over a restart.
 _DOCKERS_OWN = frozenset({"libnetwork", "netns"})
+_HIDDEN_BUNDLE = re.compile(r"^(.*\.task/[^/]+/)?\.[0-9a-f]{64}(/|$)")
 _NOT_OF_PODS = {"pins", "choices", "migrations", "moves"}
 #: figure of the process → by how much it may grow over a run: pools of threads fill up, the interpreter keeps memory.
 ALLOWED_GROWTH = {"MiB of memory": 24.0, "descriptors": 6.0, "threads": 12.0, "loop tasks": 4.0, "children": 0.0}
@@ -127,6 +128,13 @@ def dockers_own(node: SoakNode, left: Mapping[str, list[str]]) -> dict[str, list
         kind: own
         for kind, items in left.items()
         if kind in signs and (own := [item for item in items if signs[kind] in item])
+    }
+
+
+def bundles_in_removal(left: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return what a killed containerd has of bundles that it was removing: hidden, and never looked at again."""
+    return {
+        kind: own for kind, items in left.items() if (own := [item for item in items if _HIDDEN_BUNDLE.search(item)])
     }
 
 

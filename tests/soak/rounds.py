@@ -10,7 +10,7 @@ from tests.soak.churn import Churn
 from tests.soak.events import EventWatch
 from tests.soak.faults import Faults
 from tests.soak.node import SoakNode
-from tests.soak.windows import DOCKER_ENDED
+from tests.soak.windows import CONTAINERD_KILLED, DOCKER_ENDED
 
 
 class Rounds:
@@ -53,9 +53,10 @@ class Rounds:
         kinds = {window.kind for window in self._faults.windows.during(began_s)}
         excused = census.dockers_own(self._node, left) if kinds.intersection(DOCKER_ENDED) else {}
         excused |= census.kept_by_leases(left)
+        hidden = census.bundles_in_removal(left) if kinds.intersection(CONTAINERD_KILLED) else {}
         for kind, items in left.items():
-            own = excused.get(kind, [])
-            self._book.count(f"left for a time, or by Docker: {kind}", len(own))
+            own = {*excused.get(kind, ()), *hidden.get(kind, ())}
+            self._book.count(f"left for a time, or by an engine: {kind}", len(own))
             if found := [item for item in items if item not in own]:
                 self._book.find(f"left behind after a round: {len(found)} {kind}: {found[:4]}")
                 self._result.left[kind] = self._result.left.get(kind, 0) + len(found)

@@ -85,6 +85,13 @@ def test_a_start_that_was_cut_off_may_be_repeated_and_nothing_else(
     assert len(book.findings) == 2
 
 
+def test_only_hidden_bundles_count_as_being_removed() -> None:
+    bundle, tasks = "6c" * 32, "/x/c-state/io.containerd.runtime.v2.task/k8s.io"
+    hidden = [f".{bundle}", f"{tasks}/.{bundle}", f"{tasks}/.{bundle}/rootfs"]
+    left = {"bundles": [hidden[0], bundle], "files": [*hidden[1:], f"{tasks}/{bundle}", "/x/.hidden"]}
+    assert census.bundles_in_removal(left) == {"bundles": hidden[:1], "files": hidden[1:]}
+
+
 def test_a_call_may_fail_only_while_what_it_needs_is_away(driver: Driver, windows: Windows, book: Book) -> None:
     windows.all.append(Window("containerd kill", "containerd", 0.0))
     assert driver.once("Version", deadline=1) is None

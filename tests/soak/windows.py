@@ -13,6 +13,7 @@ _AFTERMATH_S = 4.0
 ALL_KILLED = "service and engines kill"
 DOCKER_ENDED = ("docker kill", "docker restart", ALL_KILLED)
 CONTAINERD_AWAY = ("containerd kill", "containerd restart", "containerd hang", ALL_KILLED)
+CONTAINERD_KILLED = ("containerd kill", ALL_KILLED)
 DISK_FULL = "log disk full"
 _TRANSIENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 
