@@ -180,8 +180,8 @@ class ContainerdContainers(ContainerRuntime):
             await self._statuses.put(held.id, replace(before, started_at_ns=started_at_ns, pid=pid))
         except BaseException:
             await self._tasks.erase_after_failure(held.id)
-            await self._statuses.take_back(held.id, before)
             await self._outputs.forget(held.id)
+            await self._statuses.put(held.id, before)
             raise
         self._objects.running[held.id] = pid
         return StartedProcess(pid, started_at_ns)

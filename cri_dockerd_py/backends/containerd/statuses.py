@@ -48,11 +48,6 @@ class Statuses:
         """Take note of a container that was made a moment ago: its file comes with its start."""
         self._known[container_id] = status
 
-    async def take_back(self, container_id: str, before: ContainerStatus) -> None:
-        """The start of a container has failed: it has its status of before, and no file again."""
-        self._known[container_id] = before
-        await asyncio.to_thread(self._paths.status(container_id).unlink, missing_ok=True)
-
     def forget(self, container_id: str) -> None:
         """The container is gone; its directory is the caller's."""
         self._known.pop(container_id, None)
