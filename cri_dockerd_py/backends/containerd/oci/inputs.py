@@ -37,7 +37,7 @@ class SandboxInputs:
     """For `sandbox_spec`. `image` is the pause image's configuration; `namespace` is containerd's.
 
     `userns_path` pins the user namespace that owns the network namespace, for a pod that has both of its own.
-    `rootfs` may be absolute; `image_name` is only noted.
+    `rootfs` may be absolute; `image_name` is "" for the built-in pause program.
     """
 
     id: str

@@ -70,7 +70,12 @@ def _linux(inputs: SandboxInputs, spec: Spec) -> dict[str, Any]:
     }
     bounding = (spec["process"].get("capabilities") or {}).get("bounding") or ()
     filter_ = seccomp_filter(
-        security.seccomp, inputs.facts, bounding, inputs.profiles.seccomp, privileged=security.privileged
+        security.seccomp,
+        inputs.facts,
+        bounding,
+        inputs.profiles.seccomp,
+        privileged=security.privileged,
+        native_only=not inputs.image_name,
     )
     if filter_ is not None:
         linux["seccomp"] = filter_

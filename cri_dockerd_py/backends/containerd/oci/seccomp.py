@@ -24,25 +24,29 @@ def seccomp_filter(
     local: Mapping[str, object] | None,
     *,
     privileged: bool,
+    native_only: bool = False,
 ) -> dict[str, Any] | None:
     """Return `linux.seccomp`, None for no filter.
 
-    `bounding` is the bounding set of the process; `local` the document of a Localhost profile.
+    `bounding` is the bounding set of the process; `local` the document of a Localhost profile. `native_only` leaves
+    the kernel's other instruction sets out of the default filter, for a program that is known to use none.
     """
     if privileged or profile is None or profile.kind is ProfileType.UNCONFINED:
         return None
     if not facts.seccomp:
         raise InvalidArgument("a seccomp profile is asked for, and the kernel of this node has no seccomp")
     if profile.kind is ProfileType.RUNTIME_DEFAULT:
-        return default_filter(facts, bounding)
+        return default_filter(facts, bounding, native_only=native_only)
     if local is None:
         raise InvalidArgument(f"seccomp profile {profile.localhost_ref} was not read")
     return checked_profile(local, profile.localhost_ref, facts, bounding)
 
 
-def default_filter(facts: HostFacts, bounding: Collection[str]) -> dict[str, Any]:
+def default_filter(facts: HostFacts, bounding: Collection[str], *, native_only: bool = False) -> dict[str, Any]:
     """Return the default filter for this host and these capabilities."""
     architecture = facts.architecture
+    # libseccomp adds the native set by itself, and compiles the filter anew for every further one.
+    instruction_sets = () if native_only else table.INSTRUCTION_SETS.get(architecture, ())
     rules = [
         _allow(table.ALWAYS),
         _allow(["socket"], _argument(0, table.AF_VSOCK, "SCMP_CMP_NE")),
@@ -60,7 +64,7 @@ def default_filter(facts: HostFacts, bounding: Collection[str]) -> dict[str, Any
         rules.append({"names": ["clone3"], "action": _ERRNO, "errnoRet": _ENOSYS})
     return {
         "defaultAction": _ERRNO,
-        "architectures": list(table.INSTRUCTION_SETS.get(architecture, ())),
+        "architectures": list(instruction_sets),
         "syscalls": rules,
     }
 

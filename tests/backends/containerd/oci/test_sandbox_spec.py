@@ -218,6 +218,15 @@ def test_seccomp_of_the_sandbox() -> None:
     assert "seccomp" not in sandbox_document(sandbox(SandboxSecurity(seccomp=profile, privileged=True)))["linux"]
 
 
+def test_only_a_configured_pause_image_may_use_other_instruction_sets() -> None:
+    pod = sandbox(SandboxSecurity(seccomp=SecurityProfile(ProfileType.RUNTIME_DEFAULT)))
+    built_in = sandbox_document(pod)["linux"]["seccomp"]
+    configured = sandbox_document(pod, image_name="pause:1")["linux"]["seccomp"]
+    assert built_in["architectures"] == []
+    assert configured["architectures"] == ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]
+    assert built_in["syscalls"] == configured["syscalls"]
+
+
 @pytest.mark.parametrize(("least", "expected"), [(-1000, -998), (0, 0), (300, 300)])
 def test_oom_score_stays_within_the_engines_rights(least: int, expected: int) -> None:
     document = sandbox_document(facts=replace(FACTS, least_oom_score_adj=least))
