@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,13 @@ def cache_lock(name: str) -> Iterator[Path]:
     with (CACHE_ROOT / f".{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield CACHE_ROOT / name
+
+
+def forget_unused(prefix: str, *, unused_s: float) -> None:
+    """Remove the cache's directories with this prefix whose time says that nothing used them for so long."""
+    for path in CACHE_ROOT.glob(f"{prefix}*"):
+        if time.time() - path.stat().st_mtime > unused_s:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def fetch(suite: str, packages: Sequence[str], destination: Path) -> None:

@@ -25,9 +25,15 @@ UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.fixture
-def cri(own_engine: RealEngine, start_server: Callable[..., CriServer]) -> Iterator[Cri]:
-    """A client of a service whose engine the test may take away."""
-    with service_client(start_server(own_engine)) as client:
+def server(own_engine: RealEngine, start_server: Callable[..., CriServer]) -> CriServer:
+    """A service whose engine the test may take away."""
+    return start_server(own_engine)
+
+
+@pytest.fixture
+def cri(server: CriServer) -> Iterator[Cri]:
+    """A client of that service."""
+    with service_client(server) as client:
         yield client
 
 
@@ -110,9 +116,14 @@ def test_hanging_engine(cri: Cri, pod: Pod, container: Container, own_engine: Re
     pod.remove()
 
 
-@pytest.mark.behaviour("STA-12", "CST-08")
-def test_starts_in_a_hanging_engine_go_through_or_can_be_repeated(cri: Cri, pod: Pod, own_engine: RealEngine) -> None:
+@pytest.mark.behaviour("STA-12", "CST-08", "UCR-02")
+def test_starts_in_a_hanging_engine_go_through_or_can_be_repeated(
+    cri: Cri, pod: Pod, own_engine: RealEngine, server: CriServer
+) -> None:
     containers = [pod.create("sh", "-c", "echo began; exec sleep 300") for _ in range(8)]
+    limits = pb.LinuxContainerResources(cpu_shares=300)
+    for container in containers:
+        cri("UpdateContainerResources", container_id=container.id, linux=limits)
 
     def start(number: int, container: Container) -> grpc.StatusCode | None:
         """Start at a moment of its own, so that the engine stops at another step of each; return the error's code."""
@@ -135,7 +146,9 @@ def test_starts_in_a_hanging_engine_go_through_or_can_be_repeated(cri: Cri, pod:
     assert UNAVAILABLE in errors
     assert set(errors) <= {None, UNAVAILABLE}
     eventually(lambda: runtime_ready(cri), bool, "RuntimeReady true", 30)
+    server.restart()
     for container, error in zip(containers, errors, strict=True):
+        assert container.status().resources.linux.cpu_shares == 300
         if error is not None and container.status().state == pb.CONTAINER_CREATED:
             start_until_running(container)
     for container in containers:

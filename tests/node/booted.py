@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import warnings
@@ -25,6 +26,7 @@ def booted_machine(disk: NodeDisk) -> Machine:
                 if not kept.exists():
                     _boot(machine)
                     _keep(machine, kept)
+                os.utime(kept)
                 machine.thaw(kept)
             except (OSError, RuntimeError) as error:
                 warnings.warn(f"the node is booted, as what is kept of it is of no use: {error}", stacklevel=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests import images
-from tests.debian_packages import KEYRING, MIRROR, cache_lock
+from tests.debian_packages import KEYRING, MIRROR, cache_lock, forget_unused
 
 SUITE = "bookworm"
 AGENT = Path(__file__).with_name("agent.py")
@@ -22,6 +23,8 @@ PACKAGES = (
     "initramfs-tools zstd apparmor criu docker.io containerd runc containernetworking-plugins"
 ).split()
 DISK_SIZE = "6G"
+_PREFIX = "node-"
+_KEPT_UNUSED_S = 86_400.0
 _FILES = {
     "etc/hostname": "node\n",
     "etc/hosts": "127.0.0.1 localhost\n127.0.1.1 node\n",
@@ -74,12 +77,14 @@ def node_disk() -> NodeDisk:
     """Return the disk, making it first where the cache has none of this description."""
     image = images.build(images.BUSYBOX).docker_archive([f"docker.io/{images.BUSYBOX}"])
     description = repr((sorted(_FILES.items()), AGENT.read_text(), Path(__file__).read_text(), image))
-    name = f"node-{hashlib.sha256(description.encode()).hexdigest()[:12]}"
+    name = f"{_PREFIX}{hashlib.sha256(description.encode()).hexdigest()[:12]}"
     with cache_lock(name) as directory:
         disk = NodeDisk(directory / "disk.raw", directory / "vmlinuz", directory / "initrd")
         if not disk.initrd.exists():
             shutil.rmtree(directory, ignore_errors=True)
             _make(directory, image)
+        os.utime(directory)
+    forget_unused(_PREFIX, unused_s=_KEPT_UNUSED_S)
     return disk
 
 

@@ -64,8 +64,8 @@ def check_exit(driver: Driver, program: Program, code: int, began_s: float) -> N
 def check_log(driver: Driver, program: Program, path: Path, began_s: float) -> int:
     """See that a counter's log is whole, over all rotations; return its lines.
 
-    A full disk drops lines. A Docker that ends takes those with it that it had read and not passed on, and those of
-    containers that end before it is back. An engine that ends, or a containerd that hangs, may not know of a start that
+    A full disk drops lines. A Docker that ends takes those with it that it had read and not passed on, the last one
+    perhaps in part, and those of containers that end before it is back. An engine that ends, or a containerd that hangs, may not know of a start that
     was under way, which is then repeated.
     """
     entries: list[LogEntry] = []
@@ -77,6 +77,8 @@ def check_log(driver: Driver, program: Program, path: Path, began_s: float) -> i
         except AssertionError as error:
             driver.find(f"log {file}: {error}")
     texts = join_log(entries, "stdout").splitlines()
+    if driver.engine == "docker" and driver.suffered(DOCKER_ENDED, began_s):
+        texts = _without_torn(texts, program.lines)
     numbers = [int(text) for text in texts if text.isdigit()]
     if len(numbers) != len(texts):
         driver.find(f"log {path} has other lines than were printed: {[t for t in texts if not t.isdigit()][:3]}")
@@ -92,6 +94,13 @@ def check_log(driver: Driver, program: Program, path: Path, began_s: float) -> i
     elif lost:
         driver.count("log lines lost where that is allowed", lost)
     return len(numbers)
+
+
+def _without_torn(texts: Sequence[bytes], last: int) -> list[bytes]:
+    """Return the numbers without those that miss their front, as the next ones show."""
+    following = [int(text) if text.isdigit() else 0 for text in (*texts[1:], b"%d" % (last + 1))]
+    wholes = [b"%d" % (number - 1) for number in following]
+    return [text for text, whole in zip(texts, wholes, strict=True) if text == whole or not whole.endswith(text)]
 
 
 def _may_start_twice(driver: Driver, began_s: float) -> bool:

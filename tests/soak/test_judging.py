@@ -85,6 +85,23 @@ def test_a_start_that_was_cut_off_may_be_repeated_and_nothing_else(
     assert len(book.findings) == 2
 
 
+def test_a_docker_that_ends_may_take_the_front_of_a_line_with_it(
+    driver: Driver, windows: Windows, book: Book, tmp_path: Path
+) -> None:
+    driver.engine = "docker"
+    program = Program("counter", [], lines=14)
+    path = tmp_path / "0.log"
+    for torn in ((*range(1, 11), 1, *range(12, 15)), (*range(1, 14), 4)):
+        programs.check_log(driver, program, log_of(path, *torn), 0.0)
+    assert len(book.findings) == 4
+    windows.all.append(Window("docker kill", "docker", 0.0))
+    for torn in ((*range(1, 11), 1, *range(12, 15)), (*range(1, 14), 4)):
+        programs.check_log(driver, program, log_of(path, *torn), 0.0)
+    assert len(book.findings) == 4
+    programs.check_log(driver, program, log_of(path, *range(1, 11), 3, *range(12, 15)), 0.0)
+    assert len(book.findings) == 5
+
+
 def test_only_hidden_bundles_count_as_being_removed() -> None:
     bundle, tasks = "6c" * 32, "/x/c-state/io.containerd.runtime.v2.task/k8s.io"
     hidden = [f".{bundle}", f"{tasks}/.{bundle}", f"{tasks}/.{bundle}/rootfs"]
