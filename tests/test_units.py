@@ -43,3 +43,6 @@ def test_directories_are_those_of_the_settings() -> None:
     service = unit("cri-dockerd-py.service")["Service"]
     assert f"/run/{service['RuntimeDirectory']}" == str(Settings().state_dir)
     assert f"/var/lib/{service['StateDirectory']}" == str(Settings().root_dir)
+    assert service["RuntimeDirectoryMode"] == service["StateDirectoryMode"] == "0700"
+    logs = unit("cri-dockerd-py-logs.socket")["Socket"]
+    assert (logs["DirectoryMode"], logs["SocketMode"]) == ("0700", "0600")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from cri_dockerd_py.logs.driver import DEFAULT_NAME
 from cri_dockerd_py.settings import Settings
 
 _DIGITS = 8
+_LOCK_MODE = 0o600
 
 
 def instance_name(root_dir: Path) -> str:
@@ -32,7 +34,9 @@ def log_driver_name(settings: Settings) -> str:
 def sole_use(root_dir: Path) -> Iterator[None]:
     """Be the only process that serves with this root directory; the kernel lets go of it when the process ends."""
     root_dir.mkdir(0o700, parents=True, exist_ok=True)
-    with (root_dir / "lock").open("a") as lock:
+    with open(root_dir / "lock", "a", opener=_open_private) as lock:
+        # Whoever can open the file can hold the lock, and so keep the service from starting.
+        os.fchmod(lock.fileno(), _LOCK_MODE)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -41,3 +45,7 @@ def sole_use(root_dir: Path) -> Iterator[None]:
                 "or give this one a --root-dir, a --state-dir and a --container-runtime-endpoint of its own"
             ) from None
         yield
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, _LOCK_MODE)

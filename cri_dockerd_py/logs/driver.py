@@ -94,7 +94,7 @@ class LogDriver:
         if self._listener is not None:
             await web.SockSite(runner, self._listener).start()
             return
-        self._socket_path.parent.mkdir(0o755, parents=True, exist_ok=True)
+        self._socket_path.parent.mkdir(0o700, parents=True, exist_ok=True)
         if _answers(self._socket_path):
             raise AlreadyExists(
                 f"a log driver already listens at {self._socket_path}; give this instance another log driver name"

@@ -29,3 +29,10 @@ def test_a_root_directory_serves_one_process_at_a_time(tmp_path: Path) -> None:
         pass
     with sole_use(root_dir):
         pass
+
+
+def test_nobody_else_can_hold_the_lock(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    lock.touch(0o644)
+    with sole_use(tmp_path):
+        assert lock.stat().st_mode & 0o777 == 0o600

@@ -56,6 +56,16 @@ async def test_it_says_what_it_is(node: Node) -> None:
     assert node.driver.log_config() == {"Type": "drv", "Config": {"cache-disabled": "true"}}
 
 
+async def test_its_socket_is_closed_to_others(tmp_path: Path) -> None:
+    driver = LogDriver("drv", state_dir=tmp_path / "st", plugin_dir=tmp_path / "plugins")
+    await driver.start()
+    try:
+        assert (tmp_path / "plugins").stat().st_mode & 0o777 == 0o700
+        assert (tmp_path / "plugins/drv.sock").stat().st_mode & 0o777 == 0o600
+    finally:
+        await driver.stop()
+
+
 @pytest.mark.behaviour("LOG-07", "LOG-13", "CST-11")
 async def test_all_lines_are_in_the_file_when_stop_logging_answers(node: Node) -> None:
     path = node.logs / "0.log"
