@@ -65,8 +65,8 @@ def check_log(driver: Driver, program: Program, path: Path, began_s: float) -> i
     """See that a counter's log is whole, over all rotations; return its lines.
 
     A full disk drops lines. A Docker that ends takes those with it that it had read and not passed on, the last one
-    perhaps in part, and those of containers that end before it is back. An engine that ends, or a containerd that hangs, may not know of a start that
-    was under way, which is then repeated.
+    perhaps in part, and those of containers that end before it is back. An engine that ends, or a containerd that
+    hangs, may not know of a start that was under way, which is then repeated.
     """
     entries: list[LogEntry] = []
     for file in [*program.rotated, path]:
