@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cri_dockerd_py.backends.base import Engine
+from cri_dockerd_py.core.container_stopping import ContainerStopping
 from cri_dockerd_py.core.containers import Containers
 from cri_dockerd_py.core.engines import Engines, Side
 from cri_dockerd_py.core.events import Events
@@ -78,6 +79,7 @@ class Core:
         self._last_known = LastKnown(self.inventory, self.attachments)
         self._tombstones = Tombstones(self.engines, self.inventory, self.attachments, self._kept, self._gates)
         self.images = Images(self.engines, self.inventory, self._jobs, self._kept, self._disk, settings.observers)
+        stopping = ContainerStopping(self.inventory)
         self.sandboxes = Sandboxes(
             self.engines,
             self.inventory,
@@ -86,9 +88,17 @@ class Core:
             self._records,
             self._gates,
             self._jobs,
+            stopping,
         )
         self.containers = Containers(
-            self.engines, self.inventory, self._identities, self.images, self._records, self._gates, self._jobs
+            self.engines,
+            self.inventory,
+            self._identities,
+            self.images,
+            self._records,
+            self._gates,
+            self._jobs,
+            stopping,
         )
         self.execution = Execution(self.engines, self.inventory, self._jobs, settings.exec_drain_timeout_s)
         self.migration = MigrationPort(

@@ -11,6 +11,8 @@ from cri_dockerd_py.errors import FailedPrecondition
 from cri_dockerd_py.model.container import ContainerRecord, ContainerState
 from cri_dockerd_py.model.signals import signal_number
 
+#: A container of which nothing is known may well have a process.
+LIVE_STATES = frozenset({ContainerState.RUNNING, ContainerState.UNKNOWN})
 _KILL_WITHIN_S = 30.0
 _LOOK_AGAIN_S = 2.0
 

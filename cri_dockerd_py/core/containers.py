@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from cri_dockerd_py.backends.base import CreatedContainer
-from cri_dockerd_py.core.container_stopping import ContainerStopping
+from cri_dockerd_py.backends.base import CreatedContainer, StartedProcess
+from cri_dockerd_py.core.container_stopping import LIVE_STATES, ContainerStopping
 from cri_dockerd_py.core.container_user import read_user
 from cri_dockerd_py.core.engines import Engines, Side
 from cri_dockerd_py.core.gate import Gates
@@ -46,6 +46,7 @@ class Containers:
         records: Records,
         gates: Gates,
         jobs: Jobs,
+        stopping: ContainerStopping,
     ) -> None:
         self._engines = engines
         self._inventory = inventory
@@ -54,7 +55,7 @@ class Containers:
         self._records = records
         self._gates = gates
         self._jobs = jobs
-        self._stopping = ContainerStopping(inventory)
+        self._stopping = stopping
 
     # --- create
 
@@ -74,7 +75,8 @@ class Containers:
             image = self._images.require(side.name, spec.image.image)
             spec = replace(spec, mounts=self._images.resolve_mounts(side.name, spec.mounts))
             with self._identities.hold_container(sandbox.id, spec.metadata):
-                intent_id = await self._records.begin_create_container(sandbox.id, spec, side.name)
+                begin = self._records.begin_create_container(sandbox.id, spec, side.name)
+                intent_id = await self._jobs.finish(begin, self._records.clear_intent)
                 undo = Undo(_UNDO_WITHIN_S)
                 try:
                     return await side.health.guard(self._create(side, spec, image, sandbox, intent_id, undo))
@@ -155,23 +157,44 @@ class Containers:
     # --- start
 
     async def start(self, container_id: str) -> None:
-        """Start a CREATED container; a failure leaves it EXITED with StartError (STT-01 to STT-03)."""
+        """Start a CREATED container; a failure leaves it EXITED with StartError (STT-01 to STT-03).
+
+        A caller that goes away lets nobody in before the engine is done; one that asks again gets that start's outcome.
+        """
         record = self._inventory.container(container_id)
         self._side(record).health.require()
-        async with self._gates.use(record.sandbox_id), self._gates.end(record.id):
-            record = self._inventory.container(record.id)
+        await self._jobs.shared(("start container", record.id), partial(self._start, record.id, record.sandbox_id))
+
+    async def _start(self, container_id: str, sandbox_id: str) -> None:
+        async with self._gates.use(sandbox_id), self._gates.end(container_id):
+            record = self._inventory.container(container_id)
             if record.state is not ContainerState.CREATED:
                 raise FailedPrecondition(
                     f"container {record.id} is {record.state.name}: only a CREATED container can be started"
                 )
             self._ready_sandbox(record.sandbox_id)
-            await self._jobs.finish(self._start(record))
+            started = await self._started(record)
+            user = await asyncio.to_thread(read_user, started.pid)
+            current = self._inventory.containers.get(record.id)
+            if current is None:
+                return
+            ended = current.state is ContainerState.EXITED
+            current = replace(
+                current,
+                state=ContainerState.EXITED if ended else ContainerState.RUNNING,
+                pid=0 if ended else started.pid,
+                started_at_ns=started.started_at_ns or current.started_at_ns,
+                user=user or current.user,
+                writable_layer_path=started.writable_layer_path or current.writable_layer_path,
+            )
+            await self._records.put_container(stored(current))
+            self._inventory.put_container(current)
 
-    async def _start(self, record: ContainerRecord) -> None:
+    async def _started(self, record: ContainerRecord) -> StartedProcess:
         side = self._side(record)
         self._inventory.starting.add(record.id)
         try:
-            started = await side.health.guard(side.engine.containers.start(record.id))
+            return await side.health.guard(side.engine.containers.start(record.id))
         except Unavailable:
             raise
         except CriError as error:
@@ -179,21 +202,6 @@ class Containers:
             raise
         finally:
             self._inventory.starting.discard(record.id)
-        user = await asyncio.to_thread(read_user, started.pid)
-        current = self._inventory.containers.get(record.id)
-        if current is None:
-            return
-        ended = current.state is ContainerState.EXITED
-        current = replace(
-            current,
-            state=ContainerState.EXITED if ended else ContainerState.RUNNING,
-            pid=0 if ended else started.pid,
-            started_at_ns=started.started_at_ns or current.started_at_ns,
-            user=user or current.user,
-            writable_layer_path=started.writable_layer_path or current.writable_layer_path,
-        )
-        await self._records.put_container(stored(current))
-        self._inventory.put_container(current)
 
     async def _start_failed(self, record: ContainerRecord, message: str) -> None:
         failed = replace(
@@ -212,7 +220,10 @@ class Containers:
     async def stop(self, container_id: str, timeout_s: int) -> None:
         """End a running container: its stop signal, the grace period, SIGKILL; OK when it has ended (STO-01 to 07)."""
         record = self._find(container_id)
-        if record is not None and record.state in (ContainerState.RUNNING, ContainerState.UNKNOWN):
+        if record is not None and record.id in self._inventory.starting:
+            async with self._gates.use(record.id):
+                record = self._find(record.id)
+        if record is not None and record.state in LIVE_STATES:
             await self._stopping.stop(self._side(record), record, timeout_s)
 
     # --- remove
@@ -244,8 +255,12 @@ class Containers:
         record = self._inventory.container(container_id)
         if record.id not in self._inventory.tombstones:
             self._side(record).health.require()
-        async with self._gates.end(record.id):
-            record = self._inventory.container(record.id)
+        # As one job: a caller that goes away must not leave the limits and the record apart.
+        await self._jobs.finish(self._update_resources(record.id, resources))
+
+    async def _update_resources(self, container_id: str, resources: Resources) -> None:
+        async with self._gates.end(container_id):
+            record = self._inventory.container(container_id)
             if record.state is not ContainerState.EXITED:
                 side = self._side(record)
                 await side.health.guard(side.engine.containers.update(record.id, resources))

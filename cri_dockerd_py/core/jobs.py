@@ -29,9 +29,19 @@ class Jobs:
         if key not in self._running:
             self._start(key, start())
 
-    async def finish(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        """Run to the end even when the caller is cancelled meanwhile."""
-        return await asyncio.shield(self._start(object(), coroutine))
+    async def finish(
+        self,
+        coroutine: Coroutine[Any, Any, Result],
+        undo: Callable[[Result], Coroutine[Any, Any, object]] | None = None,
+    ) -> Result:
+        """Run to the end even when the caller is cancelled meanwhile; what that gave is then undone, if it can be."""
+        job = self._start(object(), coroutine)
+        try:
+            return await asyncio.shield(job)
+        except asyncio.CancelledError:
+            if undo is not None:
+                await asyncio.shield(self._start(object(), _undo(job, undo)))
+            raise
 
     def _start(self, key: Hashable, coroutine: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         job = asyncio.get_running_loop().create_task(coroutine, name=f"job {key}")
@@ -54,3 +64,9 @@ class Jobs:
             for job in late:
                 job.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+
+async def _undo(job: asyncio.Task[Result], undo: Callable[[Result], Coroutine[Any, Any, object]]) -> None:
+    await asyncio.wait((job,))
+    if not job.cancelled() and job.exception() is None:
+        await undo(job.result())

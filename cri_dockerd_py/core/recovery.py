@@ -21,9 +21,10 @@ from cri_dockerd_py.core.stored_container import completed
 from cri_dockerd_py.core.tombstones import Tombstones
 from cri_dockerd_py.errors import CriError
 from cri_dockerd_py.model.container import ContainerRecord
-from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxState
+from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxSpec, SandboxState
 from cri_dockerd_py.store.kept import KeptRecords
 from cri_dockerd_py.store.records import (
+    CreateIntent,
     Intent,
     IntentKind,
     Records,
@@ -146,16 +147,30 @@ class Recovery:
             if intent.object_id:
                 await self._attachments.release(intent.object_id, None)
                 await self._engine.sandboxes.remove(intent.object_id)
-            await self._engine.sandboxes.discard_unborn(spec)
+            if not self._sandbox_was_made(spec, stored):
+                await self._engine.sandboxes.discard_unborn(spec)
         else:
             create = read_create_intent(intent)
             if self._in_making(intent) or not await self._records.is_open(intent.id):
                 return
             sandbox = stored.sandboxes.get(create.sandbox_id)
-            if sandbox is not None:
+            if sandbox is not None and not self._container_was_made(create, stored):
                 await self._engine.containers.discard_unborn(create.spec, _as_record(sandbox))
         await self._records.clear_intent(intent.id)
         _LOG.info("took back an unfinished %s", intent.kind.value)
+
+    def _sandbox_was_made(self, spec: SandboxSpec, stored: Stored) -> bool:
+        """Whether a later call has made a sandbox of this identity here, which is none to take back."""
+        found = (self._identities.sandbox_with(spec.metadata), *stored.sandboxes.values())
+        return any(
+            one is not None and one.engine == self._side.name and one.spec.metadata == spec.metadata for one in found
+        )
+
+    def _container_was_made(self, create: CreateIntent, stored: Stored) -> bool:
+        """Whether a later call has made a container of this identity."""
+        identity = create.sandbox_id, create.spec.metadata
+        found = (self._identities.container_with(*identity), *stored.containers.values())
+        return any(one is not None and (one.sandbox_id, one.spec.metadata) == identity for one in found)
 
     # --- sandboxes
 

@@ -58,6 +58,12 @@ class SandboxMaking:
         intent_id = await self._records.begin_run_sandbox(spec, side.name, sandbox_id, attachment)
         return Plan(side, spec, intent_id, sandbox_id, attachment)
 
+    async def forget(self, plan: Plan) -> None:
+        """Take a plan off the record of which nothing was made."""
+        if plan.attachment is not None:
+            await self._records.detach(plan.sandbox_id)
+        await self._records.clear_intent(plan.intent_id)
+
     async def make(self, plan: Plan, undo: Undo) -> SandboxRecord:
         """Take all steps, the record last."""
         undo.push("create sandbox", partial(plan.side.engine.sandboxes.discard_unborn, plan.spec))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import signal
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
+from cri_dockerd_py.core.container_stopping import LIVE_STATES, ContainerStopping
 from cri_dockerd_py.core.engines import Engines, Side
 from cri_dockerd_py.core.gate import Gates
 from cri_dockerd_py.core.identities import Identities
@@ -19,15 +18,13 @@ from cri_dockerd_py.core.sandbox_making import Plan, SandboxMaking
 from cri_dockerd_py.core.together import together
 from cri_dockerd_py.core.undo import Undo
 from cri_dockerd_py.errors import InvalidArgument, NotFound
-from cri_dockerd_py.model.container import ContainerState
+from cri_dockerd_py.model.container import ContainerRecord
 from cri_dockerd_py.model.ids import check_id
 from cri_dockerd_py.model.resources import Resources
 from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxSpec, SandboxState
 from cri_dockerd_py.store.records import Records, StoredSandbox
 
-_LOG = logging.getLogger(__name__)
 _UNDO_WITHIN_S = 60.0
-_KILL_WITHIN_S = 30.0
 
 
 class Sandboxes:
@@ -42,6 +39,7 @@ class Sandboxes:
         records: Records,
         gates: Gates,
         jobs: Jobs,
+        stopping: ContainerStopping,
     ) -> None:
         self._engines = engines
         self._inventory = inventory
@@ -51,6 +49,7 @@ class Sandboxes:
         self._records = records
         self._gates = gates
         self._jobs = jobs
+        self._stopping = stopping
 
     # --- run
 
@@ -61,7 +60,7 @@ class Sandboxes:
         side.check_handler(spec.runtime_handler)
         _check_hostname(spec)
         with self._identities.hold_sandbox(spec.metadata):
-            plan = await self._making.begin(side, spec)
+            plan = await self._jobs.finish(self._making.begin(side, spec), self._making.forget)
             undo = Undo(_UNDO_WITHIN_S)
             try:
                 record = await side.health.guard(self._making.make(plan, undo))
@@ -89,9 +88,11 @@ class Sandboxes:
         await self._jobs.shared(("stop sandbox", record.id), partial(self._stop, record.id))
 
     def _is_stopped(self, record: SandboxRecord) -> bool:
-        ended = all(c.state is not ContainerState.RUNNING for c in self._inventory.containers_of(record.id))
         over = record.state is SandboxState.NOTREADY and not record.pid
-        return over and ended and not self._attachments.is_held(record.id)
+        return over and not self._live_containers(record.id) and not self._attachments.is_held(record.id)
+
+    def _live_containers(self, sandbox_id: str) -> list[ContainerRecord]:
+        return [record for record in self._inventory.containers_of(sandbox_id) if record.state in LIVE_STATES]
 
     async def _stop(self, sandbox_id: str) -> None:
         async with self._gates.end(sandbox_id):
@@ -100,24 +101,26 @@ class Sandboxes:
                 await self._side(record).health.guard(self._end(record))
 
     async def _end(self, record: SandboxRecord) -> None:
-        """Kill the containers and the pause process, beside CNI DEL where the namespace is pinned."""
+        """Kill the containers and the pause process, beside CNI DEL; that needs the process of a namespace not pinned.
+
+        What cannot be ended keeps nothing else from its end.
+        """
         if not self._attachments.pinned(record.id):
-            await self._attachments.release(record.id, record)
+            await together(self._attachments.release(record.id, record), self._kill_containers(record))
         await together(self._attachments.release(record.id, record), self._kill_processes(record))
 
     async def _kill_processes(self, record: SandboxRecord) -> None:
-        running = [c.id for c in self._inventory.containers_of(record.id) if c.state is ContainerState.RUNNING]
-        side = self._side(record)
-        await together(*(self._kill_container(side, container_id) for container_id in running))
-        await side.engine.sandboxes.kill(record.id)
-        current = self._inventory.sandboxes.get(record.id)
-        if current is not None:
-            self._inventory.put_sandbox(replace(current, state=SandboxState.NOTREADY, pid=0))
+        try:
+            await self._kill_containers(record)
+        finally:
+            await self._side(record).engine.sandboxes.kill(record.id)
+            current = self._inventory.sandboxes.get(record.id)
+            if current is not None:
+                self._inventory.put_sandbox(replace(current, state=SandboxState.NOTREADY, pid=0))
 
-    async def _kill_container(self, side: Side, container_id: str) -> None:
-        await side.engine.containers.signal(container_id, signal.SIGKILL)
-        if not await self._inventory.wait_ended(container_id, _KILL_WITHIN_S):
-            _LOG.warning("container %s has not ended %d s after SIGKILL", container_id, _KILL_WITHIN_S)
+    async def _kill_containers(self, record: SandboxRecord) -> None:
+        side = self._side(record)
+        await together(*(self._stopping.stop(side, one, 0) for one in self._live_containers(record.id)))
 
     # --- remove
 
@@ -159,11 +162,17 @@ class Sandboxes:
     async def update_resources(self, sandbox_id: str, overhead: Resources | None, resources: Resources | None) -> None:
         """Take note of a resized pod: kubelet sizes the pod's cgroup itself, nothing else has to change (UPS-01)."""
         record = self._inventory.sandbox(sandbox_id)
-        spec = replace(
-            record.spec, overhead=overhead or record.spec.overhead, resources=resources or record.spec.resources
-        )
-        await self._records.put_sandbox(StoredSandbox(record.id, record.engine, record.created_at_ns, spec))
-        self._inventory.put_sandbox(replace(record, spec=spec))
+        await self._jobs.finish(self._update_resources(record.id, overhead, resources))
+
+    async def _update_resources(self, sandbox_id: str, overhead: Resources | None, resources: Resources | None) -> None:
+        async with self._gates.use(sandbox_id):
+            record = self._inventory.sandbox(sandbox_id)
+            spec = replace(
+                record.spec, overhead=overhead or record.spec.overhead, resources=resources or record.spec.resources
+            )
+            await self._records.put_sandbox(StoredSandbox(record.id, record.engine, record.created_at_ns, spec))
+            if (current := self._inventory.sandboxes.get(sandbox_id)) is not None:
+                self._inventory.put_sandbox(replace(current, spec=spec))
 
     async def verbose(self, sandbox_id: str) -> Mapping[str, object]:
         """Return the engine's own view of the sandbox, and what its network plugins say, for people."""

@@ -182,7 +182,7 @@ class _Containers(base.ContainerRuntime):
     async def signal(self, container_id: str, signal_number: int) -> None:
         await self.world.step(f"signal {signal.Signals(signal_number).name}")
         record = self.world.containers.get(container_id)
-        if record is None or record.state is not ContainerState.RUNNING:
+        if record is None or record.state not in (ContainerState.RUNNING, ContainerState.UNKNOWN):
             return
         self.world.kill(container_id)
         code, now = 128 + signal_number, time.time_ns()
