@@ -24,11 +24,18 @@ class FakeDaemon:
     path: Path
     answers: dict[str, bytes | None] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    listener: asyncio.Server | None = None
 
     @property
     def endpoint(self) -> str:
         """The address for clients."""
         return f"unix://{self.path}"
+
+    def refuse(self) -> None:
+        """Take no new connections, and go on with those that are open, as a daemon does that ends."""
+        assert self.listener is not None
+        self.listener.close()
+        self.path.unlink(missing_ok=True)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer requests on one connection."""
@@ -47,6 +54,7 @@ class FakeDaemon:
                 writer.write(answer)
                 await writer.drain()
                 if b"Content-Length" not in answer:
+                    await reader.read()  # an answer without an end, until its reader leaves
                     break
         writer.close()
 
@@ -55,7 +63,7 @@ class FakeDaemon:
 async def fake_daemon(directory: Path) -> AsyncIterator[FakeDaemon]:
     """Serve on a socket in `directory`, with a ping that is in order."""
     daemon = FakeDaemon(directory / "s", {"/_ping": http(200, b"OK", kind="text/plain")})
-    server = await asyncio.start_unix_server(daemon.serve, daemon.path)
+    server = daemon.listener = await asyncio.start_unix_server(daemon.serve, daemon.path)
     try:
         yield daemon
     finally:

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from cri_dockerd_py.backends.base import Connected, Disconnected, EngineSnapshot
 from cri_dockerd_py.backends.docker.api_errors import error_for
 from cri_dockerd_py.backends.docker.client import NEWEST_API, DockerClient
 from cri_dockerd_py.backends.docker.daemon_state import DaemonState
+from cri_dockerd_py.backends.docker.events import DockerEvents
+from cri_dockerd_py.backends.docker.exec_exits import ExecExits
 from cri_dockerd_py.backends.docker.hijack import Endpoint
 from cri_dockerd_py.backends.docker.marks import Marks
 from cri_dockerd_py.backends.docker.objects import DockerObjects
@@ -46,6 +49,28 @@ async def client(daemon: FakeDaemon) -> AsyncIterator[DockerClient]:
     yield client
     await client.close()
     await client.close()
+
+
+@pytest.mark.behaviour("GEN-17", "STA-12")
+async def test_a_daemon_that_takes_no_new_connections_is_away(daemon: FakeDaemon, client: DockerClient) -> None:
+    async def nothing() -> None: ...
+
+    async def no_snapshot() -> EngineSnapshot:
+        raise AssertionError
+
+    daemon.answers |= {"/events": b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n", "/x": http(200, b"{}")}
+    events = DockerEvents(client, nothing, no_snapshot, Marks(), ExecExits()).events()
+    async with asyncio.timeout(10):
+        assert isinstance(await anext(events), Connected)
+        await client.get("/x")
+        daemon.refuse()
+        assert await client.get("/x") == {}
+        with pytest.raises(Unavailable, match="No such file"):
+            await client.ping()
+        assert isinstance(lost := await anext(events), Disconnected)
+        assert "no new connections" in lost.reason
+        assert isinstance(await anext(events), Disconnected)
+    await events.aclose()  # type: ignore[attr-defined]
 
 
 # --- errors

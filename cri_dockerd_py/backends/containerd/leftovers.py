@@ -25,7 +25,10 @@ _AT_ONCE = 16
 
 
 class Leftovers:
-    """Looks for them once after every contact with containerd: only a crash makes new ones."""
+    """Looks for them once after every contact with containerd: only a crash makes new ones.
+
+    Shims are looked for every time: one that was being started when containerd died may be lost only later.
+    """
 
     def __init__(
         self,
@@ -72,6 +75,9 @@ class Leftovers:
 
         `with_task` are the containers that have a task.
         """
+        pods = {held.sandbox_id for held in self._objects.held.values() if held.id in with_task}
+        in_use = pods | set(with_task) | set(self._objects.making)
+        await asyncio.to_thread(end_lost_shims, self._client.socket, self._client.namespace, in_use)
         if not self._is_due:
             return
         await self._checkpoints.sweep()
@@ -79,9 +85,6 @@ class Leftovers:
         await self._files.remove_all_but(kept)
         await self._volumes.release_all_but(kept)
         await asyncio.to_thread(self._remove_directories, kept)
-        pods = {held.sandbox_id for held in self._objects.held.values() if held.id in with_task}
-        in_use = pods | set(with_task) | set(self._objects.making)
-        await asyncio.to_thread(end_lost_shims, self._client.socket, self._client.namespace, in_use)
         for snapshotter in self._runtimes.snapshotters():
             await self._remove_snapshots(snapshotter, kept)
         self._is_due = False

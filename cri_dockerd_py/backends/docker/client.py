@@ -25,6 +25,7 @@ OLDEST_API = (1, 41)
 _CONNECTIONS = 256
 _KEEP_ALIVE_S = 60.0
 _PING_WITHIN_S = 3.0
+_REFUSED = (aiohttp.ClientConnectorError, ConnectionRefusedError, FileNotFoundError)
 _OK = frozenset({200, 201, 202, 204, 304})
 _JSON_HEADERS = {"Content-Type": "application/json"}
 
@@ -40,12 +41,14 @@ def ignore(call: str, seconds: float, code: str) -> None:
 class DockerClient:
     """Makes calls; a call is a template such as `POST /containers/{}/start`, which metrics are named by.
 
-    `observe(call, seconds, code)` hears of each one; codes are those of `outcome_of`.
+    `observe(call, seconds, code)` hears of each one; codes are those of `outcome_of`. `refused` is set while the daemon
+    takes no new connection: one that is ending still serves those that it has, and may kill what it starts.
     """
 
     def __init__(self, endpoint: str, *, call_within_s: float = 119.0, observe: Observer = ignore) -> None:
         self.api: Version = OLDEST_API
         self.negotiated = False
+        self.refused = asyncio.Event()
         self._endpoint = Endpoint.parse(endpoint)
         self._within_s = call_within_s
         self._observe = observe
@@ -62,7 +65,13 @@ class DockerClient:
             self._docker = None
 
     async def ping(self) -> Version:
-        """Return the newest API that the daemon and this service share; Unavailable when it does not answer soon."""
+        """Return the newest API that the daemon and this service share; Unavailable when it does not answer soon.
+
+        A daemon that takes no new connection does not answer, whatever it says on an old one.
+        """
+        with self._translated("GET /_ping", _PING_WITHIN_S):
+            async with asyncio.timeout(_PING_WITHIN_S):
+                await self._endpoint.knock()
         async with self._request("GET", "/_ping", "", None, {}, _PING_WITHIN_S) as response:
             text = response.headers.get("Api-Version", "")
             major, _, minor = text.partition(".")
@@ -79,6 +88,7 @@ class DockerClient:
             )
         self.api = api
         self.negotiated = True
+        self.refused.clear()
 
     async def daemon_pid(self) -> int:
         """Return the process that listens at the socket, 0 when that cannot be told."""
@@ -258,6 +268,8 @@ class DockerClient:
         except TimeoutError:
             raise self._too_slow(call, within_s) from None
         except LOST as error:
+            if isinstance(error, _REFUSED):
+                self.refused.set()
             raise self._lost(call, error) from error
 
     @property

@@ -88,11 +88,16 @@ class DockerEvents(EventSource):
         queue: asyncio.Queue[EngineEvent | CriError | None] = asyncio.Queue()
         async with self._client.stream("GET", "/events", params={"filters": _FILTERS}) as messages:
             yield Connected()
-            async with _reading(self._read(messages, queue)):
+            async with _beside(self._read(messages, queue)), _beside(self._watch(queue)):
                 while (item := await queue.get()) is not None:
                     if isinstance(item, CriError):
                         raise item
                     yield item
+
+    async def _watch(self, queue: asyncio.Queue[EngineEvent | CriError | None]) -> None:
+        """End the stream when the daemon takes no new connections: it is ending, and must not be asked for anything."""
+        await self._client.refused.wait()
+        queue.put_nowait(Unavailable("Docker takes no new connections"))
 
     async def _read(
         self, messages: AsyncIterator[dict[str, Any]], queue: asyncio.Queue[EngineEvent | CriError | None]
@@ -165,7 +170,7 @@ class DockerEvents(EventSource):
 
 
 @contextlib.asynccontextmanager
-async def _reading(reader: Any) -> AsyncIterator[None]:
+async def _beside(reader: Any) -> AsyncIterator[None]:
     """Run a job for as long as the context lasts."""
     job = asyncio.get_running_loop().create_task(reader, name="docker events")
     try:

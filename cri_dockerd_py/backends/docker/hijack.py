@@ -55,6 +55,11 @@ class Endpoint:
             return await asyncio.open_unix_connection(self.socket_path, limit=_BUFFER_BYTES)
         return await asyncio.open_connection(self.host, self.port, limit=_BUFFER_BYTES)
 
+    async def knock(self) -> None:
+        """Open a connection and leave; OSError when nobody listens."""
+        _, writer = await self.open()
+        writer.close()
+
     async def peer_pid(self) -> int:
         """Return the process that listens, 0 for one of another machine."""
         if not self.socket_path:
