@@ -123,6 +123,7 @@ def dockers_own(node: SoakNode, left: Mapping[str, list[str]]) -> dict[str, list
         "Docker's directories": "",
         "files of engines": files,
         "processes": "-namespace moby ",
+        "mounts": "-init/merged",
     }
     return {
         kind: own

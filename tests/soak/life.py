@@ -61,7 +61,7 @@ class Life:
         self._host_port = free_host_port() if chance.random() < 0.4 else 0
         self._config = self._pod_config(uid)
         self._uid = uid
-        self._began_s = time.monotonic()
+        self._up_s = 0.0
         self._pod_id = ""
         self._containers: list[Running] = []
         #: Every id of this pod and its containers, those of failed attempts too.
@@ -82,6 +82,7 @@ class Life:
         self._pod_id = self._call.until(self._sandbox, "a pod")
         self._book.count(f"pods on {self._call.engine}")
         self._containers = [self._container(program) for program in self._programs()]
+        self._up_s = time.monotonic()
         for _ in range(self._chance.randint(1, 5)):
             self._chance.choice(self._actions())()
         self._chance.shuffle(self._containers)
@@ -309,7 +310,7 @@ class Life:
         if b"nobody:" in answer:
             return True
         # A web server of which StartContainer has just returned may not listen yet.
-        if not self._call.disturbed(began_s) and time.monotonic() - self._began_s > _HTTP_WITHIN_S:
+        if not self._call.disturbed(began_s) and time.monotonic() - self._up_s > _HTTP_WITHIN_S:
             self._call.fail(f"a forwarded port gave {answer[:100]!r}")
         return None
 

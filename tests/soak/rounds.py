@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from functools import partial
 
 from tests.soak import census, report
@@ -11,6 +12,9 @@ from tests.soak.events import EventWatch
 from tests.soak.faults import Faults
 from tests.soak.node import SoakNode
 from tests.soak.windows import CONTAINERD_KILLED, DOCKER_ENDED
+
+
+_LAST_ROUNDS = 3
 
 
 class Rounds:
@@ -26,6 +30,7 @@ class Rounds:
         self._known: census.Things = {}
         self._measured_pid = 0
         self._pods_before = 0
+        self._sizes: deque[census.Figures] = deque(maxlen=_LAST_ROUNDS)
 
     def begin(self) -> None:
         """Take the baseline: what is there without any pod, and the directories that the first pods make."""
@@ -63,11 +68,17 @@ class Rounds:
         self._known = {kind: items | frozenset(left.get(kind, ())) for kind, items in self._known.items()}
 
     def _measure(self) -> None:
-        """Take the process's size; one that was started anew begins anew."""
+        """Take the process's size; one that was started anew begins anew.
+
+        Connections are kept for a while after their last use, so that only what no round gets below has grown.
+        """
         now, pid, result = census.figures(self._node), self._node.server.daemon.pid, self._result
         if pid != self._measured_pid:
             self._measured_pid, self._pods_before, result.first = pid, self._run.pods, now
-        result.last, result.pods_measured = now, self._run.pods - self._pods_before
+            self._sizes.clear()
+        self._sizes.append(now)
+        result.last = {name: min(size[name] for size in self._sizes) for name in now}
+        result.pods_measured = self._run.pods - self._pods_before
         result.rounds.append({"seconds": time.monotonic() - self._book.began_s, "pods": float(self._run.pods), **now})
 
 
