@@ -13,7 +13,6 @@ from tests.soak.faults import Faults
 from tests.soak.node import SoakNode
 from tests.soak.windows import CONTAINERD_KILLED, DOCKER_ENDED
 
-
 _LAST_ROUNDS = 3
 
 
