@@ -16,14 +16,14 @@ help: ## list the targets
 .PHONY: venv
 venv: .venv/.runtime ## make .venv with .venv/bin/cri-dockerd-py
 
-.venv/.runtime: requirements.lock pyproject.toml packaging/make-venv
+.venv/.runtime: requirements.lock pyproject.toml packaging/make-venv packaging/new-venv
 	PYTHON=$(PYTHON) packaging/make-venv requirements.lock
 	@touch $@
 
 .PHONY: venv-dev
 venv-dev: .venv/.dev ## the same, with the tools for lint and test
 
-.venv/.dev: requirements-dev.lock pyproject.toml packaging/make-venv
+.venv/.dev: requirements-dev.lock pyproject.toml packaging/make-venv packaging/new-venv
 	PYTHON=$(PYTHON) packaging/make-venv requirements-dev.lock
 	@touch .venv/.runtime $@
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import configparser
+import shlex
 import subprocess
 from pathlib import Path
 
+from cri_dockerd_py.cli import exits
 from cri_dockerd_py.daemon import service_manager
 from cri_dockerd_py.logs.driver import DEFAULT_NAME, PLUGIN_DIR
 from cri_dockerd_py.settings import Settings
@@ -46,3 +48,19 @@ def test_directories_are_those_of_the_settings() -> None:
     assert service["RuntimeDirectoryMode"] == service["StateDirectoryMode"] == "0700"
     logs = unit("cri-dockerd-py-logs.socket")["Socket"]
     assert (logs["DirectoryMode"], logs["SocketMode"]) == ("0700", "0600")
+
+
+def test_every_unit_names_its_manual() -> None:
+    for path in UNITS.iterdir():
+        assert "man:cri-dockerd-py(8)" in unit(path.name)["Unit"]["Documentation"].split()
+
+
+def test_settings_that_cannot_be_used_are_not_tried_every_second(tmp_path: Path) -> None:
+    """What runs after the program's end sleeps after that exit code alone; systemd makes one `$` of two."""
+    words = shlex.split(unit("cri-dockerd-py.service")["Service"]["ExecStopPost"].replace("$$", "$"))
+    sleep = tmp_path / "sleep"
+    sleep.write_text("#!/bin/sh\necho slept $1\n")
+    sleep.chmod(0o755)
+    for code, printed in ((exits.USAGE, "slept 5\n"), (exits.FAILURE, ""), (0, ""), ("KILL", "")):
+        environment = {"EXIT_STATUS": str(code), "PATH": str(tmp_path)}
+        assert subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout == printed

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.deb_package import build_package, with_higher_version
 from tests.node.booted import booted_machine
 from tests.node.disk import node_disk
 from tests.node.node import Node
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -36,23 +34,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         journal = node.machine.run("journalctl", "--no-pager", "-n", "60", "-u", "cri-dockerd-py", "-u", "docker")
         report.sections.append(("node's journal", journal.stdout + journal.stderr))
     return report
-
-
-def build_package() -> Path:
-    """Build the Debian package of this checkout."""
-    built = subprocess.run(["packaging/deb/build"], cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)
-    return REPOSITORY / built.stdout.split()[-1]
-
-
-def with_higher_version(package: Path, directory: Path) -> Path:
-    """Pack the same with a higher version."""
-    subprocess.run(["dpkg-deb", "-R", str(package), str(directory / "files")], check=True)
-    control = directory / "files" / "DEBIAN" / "control"
-    control.write_text(control.read_text().replace("\nVersion: ", "\nVersion: 9:", 1))
-    newer = directory / "newer.deb"
-    pack = ["dpkg-deb", "--root-owner-group", "-Zzstd", "-z3", "--build"]
-    subprocess.run([*pack, str(directory / "files"), str(newer)], check=True)
-    return newer
 
 
 def packages(directory: Path) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""The life of a node, in order: install, serve pods on both engines, restart, upgrade, reboot, migrate, purge."""
+"""The life of a node, in order: install, pods on both engines, restart, upgrade, reboot, migrate, remove, purge."""
 
 from __future__ import annotations
 
@@ -172,6 +172,15 @@ def test_a_checkpoint_is_an_archive(node: Node) -> None:
     assert "changed" in node.sh(f"tar -xOf {location} rootfs-diff.tar | tar -t").split()
     assert node.exec(container_id, "echo goes on") == "goes on"
     node.remove_pod(pod_id)
+
+
+def test_an_installation_after_a_removal_serves(node: Node) -> None:
+    node.sh("dpkg --remove cri-dockerd-py", 300)
+    assert node.property(SERVICE, "ActiveState") == "inactive"
+    node.sh(f"dpkg --force-depends -i {DELIVERED}/newer.deb", 300)
+    node.wait_ready()
+    assert node.property(SERVICE, "ActiveState") == "active"
+    assert node.property(SERVICE, "UnitFileState") == "enabled"
 
 
 def test_purging_leaves_nothing(node: Node) -> None:
