@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import sqlite3
+import threading
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cri_dockerd_py.core.recovery import Recovery
+from cri_dockerd_py.core.undo import Undo
 from cri_dockerd_py.doctor.cgroups import check_controllers, compare_drivers
 from cri_dockerd_py.doctor.examine import CHECKS, examine
 from cri_dockerd_py.doctor.finding import Finding, Level, Patient
 from cri_dockerd_py.doctor.kernel import check_forwarding, check_kernel, check_rights
-from cri_dockerd_py.doctor.leftovers import check_leftovers
+from cri_dockerd_py.doctor.leftovers import LOGGED, check_leftovers
 from cri_dockerd_py.doctor.sockets import check_kubelet
 from cri_dockerd_py.settings import Settings
 
@@ -115,14 +120,47 @@ def test_kubelet_looks_elsewhere(patient: Patient, path: str, text: str) -> None
     assert bad(check_kubelet(patient)) == []
 
 
-def test_intents_are_leftovers(patient: Patient) -> None:
-    assert bad(check_leftovers(patient)) == []
+def with_database(patient: Patient) -> sqlite3.Connection:
     patient.settings.root_dir.mkdir()
-    with sqlite3.connect(patient.settings.root_dir / "state.db") as database:
-        database.execute("CREATE TABLE intents (kind TEXT)")
-        database.execute("CREATE TABLE attachments (sandbox_id TEXT)")
-        database.execute("INSERT INTO intents VALUES ('run_sandbox')")
-    assert bad(check_leftovers(patient)) == ["1 operations are neither done nor undone (run_sandbox)"]
+    database = sqlite3.connect(patient.settings.root_dir / "state.db", isolation_level=None, check_same_thread=False)
+    database.execute("CREATE TABLE intents (id INTEGER PRIMARY KEY, kind TEXT)")
+    database.execute("CREATE TABLE attachments (sandbox_id TEXT)")
+    return database
+
+
+def test_intents_that_stay_are_leftovers(patient: Patient) -> None:
+    assert bad(check_leftovers(patient)) == []
+    database = with_database(patient)
+    assert bad(check_leftovers(patient)) == []
+    database.execute("INSERT INTO intents VALUES (1, 'run_sandbox')")
+    assert bad(check_leftovers(patient, within_s=0.1)) == [
+        "1 operations were neither done nor undone in 0 seconds (run_sandbox)"
+    ]
+
+
+def test_what_is_being_made_is_no_leftover(patient: Patient) -> None:
+    database = with_database(patient)
+    database.execute("INSERT INTO intents VALUES (1, 'run_sandbox')")
+
+    def go_on() -> None:
+        database.execute("INSERT INTO intents VALUES (2, 'create_container')")
+        database.execute("DELETE FROM intents WHERE id=1")
+
+    timer = threading.Timer(0.5, go_on)
+    timer.start()
+    assert bad(check_leftovers(patient, within_s=60)) == []
+    timer.join()
+
+
+async def test_the_mend_finds_what_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise OSError("it does not want to go")
+
+    undo = Undo(within_s=5)
+    undo.push("the sandbox", fail)
+    assert not await undo.run()
+    assert re.search(LOGGED, caplog.text)
+    assert re.search(LOGGED, inspect.getsource(Recovery._take_back_unfinished))
 
 
 def test_a_damaged_database(patient: Patient) -> None:
