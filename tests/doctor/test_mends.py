@@ -12,6 +12,7 @@ import pytest
 from cri_dockerd_py.doctor.cgroups import check_controllers, compare_drivers, enable_controllers
 from cri_dockerd_py.doctor.clock import synchronise
 from cri_dockerd_py.doctor.cni import check_cni
+from cri_dockerd_py.doctor.disk import check_room, make_room
 from cri_dockerd_py.doctor.engines import switch_plugin_off
 from cri_dockerd_py.doctor.finding import Finding, Level, Patient
 from cri_dockerd_py.doctor.kernel import check_forwarding, check_kernel
@@ -264,3 +265,22 @@ def test_a_node_without_a_network(patient: Patient) -> None:
     linked = "mkdir -p /opt/cni/bin && ln -sf /usr/libexec/cni/* /opt/cni/bin/"
     assert fix.startswith(f"dnf install -y containernetworking-plugins && {linked}  # ")
     assert is_command(fix)
+
+
+def test_room_is_made_where_it_is_short(patient: Patient) -> None:
+    roots = ("/srv/docker", "/var/lib/containerd")
+    prune = f"crictl --runtime-endpoint {OURS} rmi --prune"
+    assert mend(patient, make_room(patient, ["/srv/docker"], roots)) == [prune]
+    put(patient, "/var/log/pods/a_b_1/c/0.log", "kept")
+    put(patient, "/var/log/pods/a_b_1/c/0.log.20260101-000000", "")
+    assert mend(patient, make_room(patient, ["/var/log/pods"], roots)) == []
+    assert [path.name for path in (patient.root / "var/log/pods/a_b_1/c").iterdir()] == ["0.log"]
+    assert mend(patient, make_room(patient, ["/var/lib/containerd", "/var/log/pods"], roots)) == [prune]
+    assert make_room(patient, [str(patient.settings.root_dir)], roots).startswith("du ")
+
+
+def test_each_file_system_is_looked_at_once(patient: Patient) -> None:
+    put(patient, "/srv/docker/x", "")
+    (found,) = check_room(patient, ("/srv/docker", "/var/lib/containerd"))
+    places = f"/srv/docker, /var/log/pods, {patient.settings.root_dir} and {patient.settings.state_dir} are on"
+    assert f" that {places} " in found.what
