@@ -34,7 +34,8 @@ def add_verbs(verbs: Any, chosen: str) -> None:
         "dump",
         help="write a support bundle without secrets: settings, findings, status, records, the service's log",
         description="Writes a gzipped tar of text files. It has no environments, annotations, labels or logs of pods, "
-        "and no registry or CNI configuration; look at it before you send it.",
+        "and no registry or CNI configuration, and what looks like a password, a token or a proxy's login is replaced; "
+        "look at it before you send it.",
     )
     dump.set_defaults(run=_dump)
     if chosen in ("doctor", "debug"):

@@ -12,17 +12,34 @@ from cri_dockerd_py.cri.methods import REQUEST_ID
 
 _PLAIN = re.compile(r"[\w./:@+,*()\[\]-]+", re.ASCII)
 _HIDDEN = "<redacted>"
+_NAME_OF_SECRET = (
+    r"(?:pass(?:word|wd|phrase)|_pass|_pwd|token|secret|credential|(?:api|access|private)[_-]?key)[\w.-]{0,64}"
+)
+_QUOTE = r"(\\{0,8}[\"'])"
+#: The rest of what is quoted by the `_QUOTE` that is the second group.
+_QUOTED = r"(?:(?!\2)(?:\\.|[^\\\n]))*"
 #: What comes from outside, such as errors of registries and engines, may show these; each keeps its first group.
 _SECRETS = (
     re.compile(r"(\b(?:bearer|basic)\s+)(?!realm=)[\w.~+/=-]{8,}", re.IGNORECASE),
-    re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@\"']+(?=@)", re.IGNORECASE),
+    re.compile(r"(proxy=)[^\s\"']{1,512}(?=@)", re.IGNORECASE),
+    re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/\"']+(?=@)", re.IGNORECASE),
     re.compile(r"([?&][\w-]*(?:token|secret|signature|credential|password|sig)=)[^&\s\"'<>]+", re.IGNORECASE),
+    re.compile(r"(/(?:exec|attach|portforward)/)[\w-]{8,}"),
+)
+#: Texts without any of these words are not looked through for what they name.
+_WORDS = ("pass", "pwd", "token", "secret", "credential", "key", "auth")
+_NAMED_SECRETS = (
+    # "NAME=its value", NAME="its value", NAME=value, --name value, "name": "its value"
+    re.compile(rf"({_QUOTE}[\w.-]{{0,64}}{_NAME_OF_SECRET}=)(?!\\*[\"']){_QUOTED}", re.IGNORECASE),
+    re.compile(rf"({_NAME_OF_SECRET}\s?=\s?{_QUOTE}){_QUOTED}", re.IGNORECASE),
+    re.compile(rf"({_NAME_OF_SECRET}=)(?!{_HIDDEN})(?:\\[^\s\"']|[^\s\"'\\])+", re.IGNORECASE),
+    re.compile(rf"(\s--[\w-]{{0,64}}{_NAME_OF_SECRET}\s+)(?!-)[^\s\"'\\]+", re.IGNORECASE),
+    re.compile(rf"((?:{_NAME_OF_SECRET}|[\"']auth)\\{{0,8}}[\"']\s*:\s*{_QUOTE}){_QUOTED}", re.IGNORECASE),
     re.compile(
         r"""(\b(?:password|passwd|identity_?token|registry_?token|access_?token|refresh_?token|secret)\\*["']?\s*[:=]\s*\\*["']?)"""
         r"""[^\s"'\\,&<>}]+""",
         re.IGNORECASE,
     ),
-    re.compile(r"(/(?:exec|attach|portforward)/)[\w-]{8,}"),
 )
 #: syslog's numbers, by which journald tells errors from chatter.
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -74,8 +91,10 @@ RENDERERS: Mapping[str, Callable[[Mapping[str, object]], str]] = {"logfmt": logf
 
 
 def without_secrets(text: str) -> str:
-    """Return text with passwords, tokens and signatures in the forms that they usually have replaced."""
-    for pattern in _SECRETS:
+    """Return text with passwords, tokens and signatures replaced, by the forms and the names that they usually have."""
+    lowered = text.lower()
+    named = _NAMED_SECRETS if any(word in lowered for word in _WORDS) else ()
+    for pattern in (*_SECRETS, *named):
         text = pattern.sub(rf"\1{_HIDDEN}", text)
     return text
 

@@ -1,7 +1,8 @@
 """A support bundle: what helps to understand a node from afar, and nothing that is secret.
 
 Left out on purpose: environments, annotations and labels of pods, contents of CNI and registry configurations, and
-container logs. What is in it is text, to be read before it is sent.
+container logs. In all else, what looks like a password, a token or a proxy's login is replaced, as in the service's
+log. What is in it is text, to be read before it is sent.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from contextlib import closing
 from pathlib import Path
 
 from cri_dockerd_py import __version__
+from cri_dockerd_py.daemon.log_lines import without_secrets
 from cri_dockerd_py.doctor.examine import examine
 from cri_dockerd_py.settings import Settings
 
@@ -24,16 +26,22 @@ _UNIT = "cri-dockerd-py"
 _JOURNAL_LINES = "5000"
 _COMMAND_WITHIN_S = 30.0
 _FILES = ("/proc/version", "/proc/cmdline", "/proc/cgroups", "/proc/meminfo", "/proc/loadavg", "/proc/pressure/cpu")
+#: Not Environment and EnvironmentFiles, as an environment may hold anything.
+_UNIT_PROPERTIES = (
+    "Id,LoadState,UnitFileState,FragmentPath,DropInPaths,NeedDaemonReload,ExecStart,ActiveState,SubState,Result,StatusText,"
+    "MainPID,ExecMainStartTimestamp,ExecMainExitTimestamp,ExecMainCode,ExecMainStatus,NRestarts,StateChangeTimestamp,"
+    "WatchdogTimestamp,MemoryCurrent,TasksCurrent,CPUUsageNSec,NFileDescriptorStore,Listen,NAccepted,NConnections"
+)
 _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "journal.txt": ("journalctl", "--no-pager", "-o", "short-iso-precise", "-n", _JOURNAL_LINES, "-u", _UNIT),
-    "unit.txt": ("systemctl", "show", f"{_UNIT}.service", f"{_UNIT}.socket"),
+    "unit.txt": ("systemctl", "show", "-p", _UNIT_PROPERTIES, f"{_UNIT}.service", f"{_UNIT}.socket"),
     "addresses.txt": ("ip", "-brief", "address"),
     "disk.txt": ("df", "-hT"),
 }
 
 
 def write_bundle(path: Path, settings: Settings, status: Callable[[], str]) -> list[str]:
-    """Write a gzipped tar to `path`, which must not exist; return the names of what is in it.
+    """Write a gzipped tar to `path`, which must not exist, without secrets; return the names of what is in it.
 
     `status` returns what the running service says of itself. A part that cannot be had is replaced by the reason.
     """
@@ -43,7 +51,7 @@ def write_bundle(path: Path, settings: Settings, status: Callable[[], str]) -> l
     path.chmod(0o600)
     with descriptor, tarfile.open(fileobj=descriptor, mode="w:gz") as archive:
         for name, text in _parts(settings, status):
-            content = text.encode(errors="replace")
+            content = without_secrets(text).encode(errors="replace")
             member = tarfile.TarInfo(f"cri-dockerd-py-{stamp}/{name}")
             member.size, member.mtime, member.mode = len(content), stamp, 0o600
             archive.addfile(member, io.BytesIO(content))

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Iterable
 
 from cri_dockerd_py.doctor.finding import Finding, Patient, failure, ok
+from cri_dockerd_py.doctor.mends import install, package_tool
 from cri_dockerd_py.network.cni_conf_dir import ConfDir
 from cri_dockerd_py.network.cni_exec import find_plugin
 
 AREA = "network"
+_DNF_PLUGINS = "/usr/libexec/cni"
 
 
 def check_cni(patient: Patient) -> Iterable[Finding]:
@@ -23,8 +25,8 @@ def check_cni(patient: Patient) -> Iterable[Finding]:
             AREA,
             conf_dir.problem,
             "kubelet keeps the node NotReady, and pods get no network",
-            "install the cluster's network add-on, or containernetworking-plugins and a file in "
-            f"{settings.cni_conf_dir}",
+            f"{_install_plugins(patient, bin_dirs[0])}  # and install the cluster's network add-on, which puts its "
+            f"plugins into {bin_dirs[0]} and its configuration into {settings.cni_conf_dir}",
         )
         return
     loaded = conf_dir.current
@@ -36,8 +38,17 @@ def check_cni(patient: Patient) -> Iterable[Finding]:
             AREA,
             "neither iptables nor nft is installed",
             "pods with host ports do not start: the portmap plugin calls it",
-            "apt-get install iptables",
+            install(patient, "iptables"),
         )
+
+
+def _install_plugins(patient: Patient, bin_dir: str) -> str:
+    """Return the command that installs the usual plugins where they are looked for."""
+    tool = package_tool(patient)
+    command = install(patient, "cni-plugins" if tool == "zypper" else "containernetworking-plugins")
+    if tool == "dnf":
+        command += f" && mkdir -p {bin_dir} && ln -sf {_DNF_PLUGINS}/* {bin_dir}/"
+    return command
 
 
 def _has_packet_filter(patient: Patient) -> bool:

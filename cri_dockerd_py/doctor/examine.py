@@ -40,4 +40,4 @@ def _run(check: Check, patient: Patient) -> list[Finding]:
         return list(check(patient))
     except (CriError, OSError, ValueError) as error:
         name = check.__name__.removeprefix("check_")
-        return [failure(name, f"this could not be looked at: {error}", "it may be wrong", "run this as root")]
+        return [failure(name, f"this could not be looked at: {error}", "it may be wrong", "sudo cri-dockerd-py doctor")]

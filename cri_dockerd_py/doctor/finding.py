@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cri_dockerd_py.settings import Settings
+
+#: Links may lead in a circle.
+_MOST_STEPS = 256
 
 
 class Level(Enum):
@@ -20,7 +23,7 @@ class Level(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fact about the node. `why` says what it does to pods, `fix` is a command or a line to set; empty when OK."""
+    """One fact about the node. `why` says what it does to pods, `fix` is a command line that mends it; empty if OK."""
 
     area: str
     level: Level
@@ -50,6 +53,22 @@ class Patient:
     def exists(self, path: str) -> bool:
         """Whether something is at `path`."""
         return (self.root / path.lstrip("/")).exists()
+
+    def real(self, path: str) -> str:
+        """Return `path` without links and `..`, as seen on the node; what is missing stays as it is named."""
+        left = list(reversed(PurePosixPath(path).parts))
+        done = PurePosixPath("/")
+        for _ in range(_MOST_STEPS):
+            if not left:
+                break
+            part = left.pop()
+            here = PurePosixPath("/") if part.startswith("/") else done.parent if part == ".." else done / part
+            link = self.root / str(here).lstrip("/")
+            if here != PurePosixPath("/") and part != ".." and link.is_symlink():
+                left += reversed(link.readlink().parts)
+            else:
+                done = here
+        return str(done.joinpath(*reversed(left)))
 
 
 Check = Callable[[Patient], Iterable[Finding]]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from cri_dockerd_py.doctor.cgroups import KUBELET_CONFIG
 from cri_dockerd_py.doctor.finding import Finding, Patient, failure, ok, warning
+from cri_dockerd_py.doctor.kubelet import told_endpoint
+from cri_dockerd_py.doctor.mends import UNIT, served_endpoint
 
 AREA = "sockets"
-_KUBEADM_FLAGS = "/var/lib/kubelet/kubeadm-flags.env"
 _ANSWER_WITHIN_S = 5.0
 
 
@@ -29,20 +28,21 @@ def _check(path: Path, name: str) -> Iterable[Finding]:
         status = path.stat()
     except FileNotFoundError:
         why = "kubelet cannot reach the service" if name == "CRI" else "`status` and `migrate` cannot reach the service"
-        yield failure(AREA, f"no {name} socket at {path}", why, "systemctl start cri-dockerd-py")
+        yield failure(AREA, f"no {name} socket at {path}", why, f"systemctl start {UNIT} || journalctl -u {UNIT} -n 50")
         return
     if stat.S_IMODE(status.st_mode) & stat.S_IRWXO or status.st_uid != 0:
         yield failure(
             AREA,
             f"the {name} socket {path} is open to users other than root",
             "whoever can connect to it is root on this node",
-            f"chown root:root {path}; chmod 0660 {path}",
+            f"chown root:root {path} && chmod {'0600' if name == 'admin' else '0660'} {path}",
         )
     elif _accepts(path):
         yield ok(AREA, f"{name} socket {path} answers")
     else:
         why = "the service has ended or hangs"
-        yield failure(AREA, f"nobody answers at the {name} socket {path}", why, "journalctl -u cri-dockerd-py")
+        fix = f"journalctl -u {UNIT} -n 50; systemctl restart {UNIT}"
+        yield failure(AREA, f"nobody answers at the {name} socket {path}", why, fix)
 
 
 def _accepts(path: Path) -> bool:
@@ -56,26 +56,24 @@ def _accepts(path: Path) -> bool:
 
 
 def check_kubelet(patient: Patient) -> Iterable[Finding]:
-    """Compare kubelet's endpoint with ours, where its configuration can be found."""
-    configured = _kubelet_endpoint(patient)
-    ours = patient.settings.container_runtime_endpoint
-    if not configured or ours == "fd://":
+    """Compare kubelet's endpoint with ours, where what it is told can be found."""
+    told = told_endpoint(patient)
+    if told is None:
         return
-    if configured == ours:
-        yield ok(AREA, f"kubelet uses {configured}")
+    ours = served_endpoint(patient)
+    if _socket_of(patient, told.value) == _socket_of(patient, ours):
+        yield ok(AREA, f"kubelet uses {told.value}")
     else:
         yield warning(
             AREA,
-            f"kubelet uses {configured}, this service serves at {ours}",
+            f"kubelet uses {told.value} ({told.file}), this service serves at {ours}",
             "kubelet's pods are another CRI server's",
-            f"set containerRuntimeEndpoint: {ours} in {KUBELET_CONFIG}; systemctl restart kubelet",
+            f"{told.change(ours)} && systemctl restart kubelet  # drain the node first, if its pods are not taken over",
         )
 
 
-def _kubelet_endpoint(patient: Patient) -> str:
-    flags = re.search(r"--container-runtime-endpoint=(\S+?)[\"'\s]", f"{patient.text(_KUBEADM_FLAGS)} ")
-    told = re.search(r"^containerRuntimeEndpoint:\s*[\"']?([^\"'\s]+)", patient.text(KUBELET_CONFIG), re.MULTILINE)
-    found = flags or told
-    if found is None:
-        return ""
-    return found[1] if "://" in found[1] else f"unix://{found[1]}"
+def _socket_of(patient: Patient, endpoint: str) -> str:
+    """Return the path of an endpoint's socket; any other endpoint as it is."""
+    if "://" in endpoint and not endpoint.startswith("unix://"):
+        return endpoint
+    return patient.real(endpoint.removeprefix("unix:"))

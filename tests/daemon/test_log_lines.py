@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,17 @@ def test_nothing_forges_a_line_or_a_field(text: str) -> None:
         '{"username":"u","password":"SECRET"}',
         '{\\"identitytoken\\": \\"SECRET\\"}',
         "password=SECRET, user=u",
+        "HTTPS_PROXY=http://user:SECRET@proxy.example:3128",
+        "https_proxy=user:SECRET/SECRET@SECRET@proxy.example:3128",
+        'Environment="DB_PASSWORD=SECRET and SECRET" "OTHER=x"',
+        "DB_PASS=SECRET MYSQL_PWD=SECRET AWS_ACCESS_KEY_ID=SECRET",
+        "VAULT_TOKEN=SECRET,SECRET&SECRET;SECRET other=x",
+        'DB_PASSWORD_1="SECRET \\" SECRET" other=x',
+        '{"env": ["A=b", "MY_TOKEN_KEY=SECRET \\"SECRET"], "DB_PASSWORD": "SECRET SECRET"}',
+        '{\\"registry_token\\": \\"SECRET SECRET\\"}',
+        '{"auths": {"registry.example": {"auth": "SECRET"}}}',
+        "quiet k3s.token=SECRET::server:SECRET ro",
+        "kubeadm join --token SECRET.SECRET --v 1",
         "http://127.0.0.1:1/exec/SECRETSECRET: gone",
     ],
 )
@@ -118,10 +130,31 @@ def test_secrets_are_not_shown(text: str) -> None:
         "basic checks passed",
         "password must not hold control characters",
         "/usr/bin/exec failed",
+        "the token expired: docker://registry.example/a@sha256:0123",
+        '{"tokens": 5, "monkey": "x", "author": "y"} --token-file --v',
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     assert without_secrets(text) == text
+
+
+def test_what_is_around_a_secret_stays() -> None:
+    before = '{"env": ["A=b", "MY_TOKEN=SECRET\\n", "C=d"], "DB_PASSWORD": "SECRET", "n": 1}'
+    assert json.loads(without_secrets(before)) == {
+        "env": ["A=b", "MY_TOKEN=<redacted>", "C=d"],
+        "DB_PASSWORD": "<redacted>",
+        "n": 1,
+    }
+    assert (
+        without_secrets("x?a_token=SECRET&b=c X_TOKEN=SECRET y=z") == "x?a_token=<redacted>&b=c X_TOKEN=<redacted> y=z"
+    )
+
+
+@pytest.mark.parametrize("piece", ["token", "\\", "proxy=", '"', "a://", "password=", "--", "' "])
+def test_long_texts_are_read_through_once(piece: str) -> None:
+    began = time.monotonic()
+    without_secrets(piece * 50_000)
+    assert time.monotonic() - began < 10
 
 
 def test_the_journal_is_told_priorities(tmp_path: Path) -> None:
