@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
+from yarl import URL
+
 from cri_dockerd_py import __version__
 from cri_dockerd_py.cgroups.detect import detect, reader_for
 from cri_dockerd_py.core.assembly import Core, CoreSettings
@@ -168,7 +170,8 @@ async def _endpoints(
     page = MetricsEndpoint(metrics.page, lambda: _problem(core))
     try:
         if settings.metrics_bind_addr:
-            await page.start(settings.metrics_bind_addr)
+            host, port = await page.start(settings.metrics_bind_addr)
+            _LOG.info("metrics are served at %s", URL.build(scheme="http", host=host, port=port, path="/metrics"))
         await server.start()
         yield
     finally:

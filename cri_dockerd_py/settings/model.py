@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         DriverName,
         ListenEndpoint,
         LogLevel,
+        MetricsAddress,
         Name,
         NetworkPlugin,
         NotNegative,
@@ -138,7 +139,9 @@ class Settings:
     )
     streaming_tls_cert_file: OptionalPath = _setting("", "the certificate for streaming; empty: plain text")
     streaming_tls_key_file: OptionalPath = _setting("", "the key of the certificate for streaming")
-    metrics_bind_addr: BindAddress = _setting("", "host:port for Prometheus metrics; empty: none")
+    metrics_bind_addr: MetricsAddress = _setting(
+        "", "host:port for Prometheus metrics, :port for all addresses; empty: none"
+    )
     tracing_endpoint: TracingEndpoint = _setting(
         "",
         "where an OTLP collector takes traces over gRPC: host:port or http://host:port, https:// with TLS; empty: no "

@@ -87,9 +87,19 @@ def check_bind_address(value: str) -> str:
         host, port = host + bracket, rest.removeprefix(":") or "0"
     elif value.count(":") == 1:
         host, port = value.split(":")
+    if host.isdecimal():
+        raise ValueError(f"expected host:port; a port on all addresses is written :{host}")
     if not _PORT.fullmatch(port) or int(port) > 65535 or (":" in host and not host.startswith("[")):
         raise ValueError("expected host:port like 127.0.0.1:0 or [::1]:10010 (port 0 is any free one)")
     return f"{host}:{port}"
+
+
+def check_metrics_address(value: str) -> str:
+    """Return "host:port": whoever scrapes has to know the port, so it must be there."""
+    full = check_bind_address(value)
+    if full != value:
+        raise ValueError("expected host:port with a port, like 127.0.0.1:9580, or :9580 for all addresses")
+    return full
 
 
 def check_tracing_endpoint(value: str) -> str:
@@ -138,6 +148,7 @@ AdminEndpoint = Annotated[str, AfterValidator(check_unix_endpoint_or_empty)]
 UnixEndpoint = Annotated[str, AfterValidator(check_unix_endpoint)]
 DockerEndpoint = Annotated[UnixEndpoint, BeforeValidator(default_docker_endpoint)]
 BindAddress = Annotated[str, AfterValidator(check_bind_address)]
+MetricsAddress = Annotated[str, AfterValidator(check_metrics_address)]
 ContainerdNamespace = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$", max_length=76)]
 RuntimeTables = Annotated[tuple[ContainerdRuntime, ...], NoDecode, BeforeValidator(runtime_tables)]
 DriverName = Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9._-]*)?$", max_length=64)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -16,7 +17,7 @@ from cri_dockerd_py.pause.archive import LayerFile, build_image
 from tests.behaviour.registries import push
 from tests.cri_server import CriClient, CriServer
 from tests.engines import RealEngine, RegistryServer
-from tests.processes import free_port, wait_until
+from tests.processes import wait_until
 
 _LAYER_BYTES = 3 << 20
 #: Docker tells nothing of what comes faster into containerd's store.
@@ -26,12 +27,12 @@ _LONGER_BYTES = 96 << 20
 class Page:
     """The metrics page of a service of its own."""
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self, url: str) -> None:
+        self._url = url
 
     def families(self) -> Mapping[str, Metric]:
         """Return what is shown now by name."""
-        with urllib.request.urlopen(f"http://{self._address}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(self._url, timeout=10) as answer:
             text = answer.read().decode()
         return {family.name: family for family in text_string_to_metric_families(text)}
 
@@ -46,20 +47,15 @@ class Page:
 
 
 @pytest.fixture
-def metrics_port() -> int:
-    return free_port()
+def service(engine: RealEngine, start_server: Callable[[RealEngine, Sequence[str]], CriServer]) -> CriServer:
+    return start_server(engine.for_another_service(), ["--metrics-bind-addr=127.0.0.1:0"])
 
 
 @pytest.fixture
-def service(
-    engine: RealEngine, metrics_port: int, start_server: Callable[[RealEngine, Sequence[str]], CriServer]
-) -> CriServer:
-    return start_server(engine.for_another_service(), [f"--metrics-bind-addr=127.0.0.1:{metrics_port}"])
-
-
-@pytest.fixture
-def page(service: CriServer, metrics_port: int) -> Page:
-    return Page(f"127.0.0.1:{metrics_port}")
+def page(service: CriServer) -> Page:
+    """The page at the address that the service's log names."""
+    (url,) = re.findall(r"metrics are served at (http://127\.0\.0\.1:\d+/metrics)", service.daemon.log.read_text())
+    return Page(url)
 
 
 @pytest.fixture

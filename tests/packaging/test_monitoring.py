@@ -1,4 +1,4 @@
-"""The dashboard and the alert rules ask only for what the service shows."""
+"""The dashboard and the alert rules ask only for what the service shows, and for what is scraped."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tests.packaging.promtool import promtool
 PACKAGING = Path(__file__).parents[2] / "packaging"
 DASHBOARD = PACKAGING / "grafana" / "cri-dockerd-py.json"
 ALERTS = PACKAGING / "prometheus" / "alerts.yaml"
+SCRAPE = PACKAGING / "prometheus" / "scrape.yml"
 _SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
 
 
@@ -79,6 +80,17 @@ def test_alerts_fire_when_they_should_and_only_then() -> None:
     for words in (["check", "rules", ALERTS], ["test", "rules", scenarios]):
         done = subprocess.run([promtool(), *words], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_scrapes_are_valid_and_of_jobs_that_the_alerts_know() -> None:
+    done = subprocess.run([promtool(), "check", "config", SCRAPE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    (down,) = (query for alert, query in alert_queries() if alert == "CriServerDown")
+    (known,) = re.findall(r'job=~"([^"]*)"', down)
+    jobs = [job["job_name"] for job in yaml.safe_load(SCRAPE.read_text())["scrape_configs"]]
+    assert jobs
+    assert all(re.fullmatch(known, job) for job in jobs)
 
 
 def test_every_alert_is_named_by_the_panel_that_shows_it() -> None:

@@ -77,6 +77,23 @@ def test_bad_bind_addresses(text: str) -> None:
         values.check_bind_address(text)
 
 
+@pytest.mark.parametrize("text", ["9580", "9580:1"])
+def test_a_port_is_not_taken_for_a_host(text: str) -> None:
+    with pytest.raises(ValueError, match="all addresses is written :9580"):
+        values.check_bind_address(text)
+
+
+@pytest.mark.parametrize("text", ["", "127.0.0.1:9580", ":9580", "[::1]:9580", "127.0.0.1:0"])
+def test_metrics_addresses(text: str) -> None:
+    assert values.check_metrics_address(text) == text
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "[::1]", "node", "9580"])
+def test_a_metrics_address_has_a_port(text: str) -> None:
+    with pytest.raises(ValueError, match=":9580"):
+        values.check_metrics_address(text)
+
+
 def test_lists_are_split_at_commas() -> None:
     assert values.split_commas(" /a, /b,,") == ("/a", "/b")
     assert values.split_commas([Path("/a")]) == (Path("/a"),)
