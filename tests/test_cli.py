@@ -50,6 +50,17 @@ def test_config_show_as_toml_says_where_values_come_from() -> None:
     assert 'backend = "docker"  # flag --backend' in run("config", "show", "--backend=docker").stdout
 
 
+def test_config_check_tells_what_can_be_used(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('backend = "docker"\n')
+    done = run("config", "check", CRI_DOCKERD_PY_CONFIG=str(file))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "the settings can be used\n", "")
+    file.write_text('backend = "dockre"\n')
+    done = run("config", "check", CRI_DOCKERD_PY_CONFIG=str(file))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"backend = 'dockre' ({file})" in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [["serve", "--bogus"], ["--bogus"], ["serve", "positional"], [], ["frob"]])
 def test_wrong_command_lines_are_refused(arguments: list[str]) -> None:
     done = run(*arguments)

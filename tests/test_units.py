@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -17,16 +18,38 @@ UNITS = Path(__file__).parents[1] / "systemd"
 
 
 def unit(name: str) -> configparser.ConfigParser:
-    parser = configparser.ConfigParser(interpolation=None)
+    """Return a unit; of a key that is there more than once the last value."""
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     parser.read_string((UNITS / name).read_text())
     return parser
+
+
+def values(name: str, key: str) -> list[str]:
+    """Return all values of a key in a unit."""
+    lines = (UNITS / name).read_text().splitlines()
+    return [line.removeprefix(f"{key}=") for line in lines if line.startswith(f"{key}=")]
 
 
 def test_the_program_takes_the_flags_of_its_unit() -> None:
     program, verb, *flags = unit("cri-dockerd-py.service")["Service"]["ExecStart"].split()
     assert (Path(program).name, verb) == (PROGRAM.name, "serve")
     assert subprocess.run([PROGRAM, "config", "show", *flags], capture_output=True).returncode == 0
+
+
+def test_a_reload_ends_before_the_signal_where_the_settings_cannot_be_used(tmp_path: Path) -> None:
+    check, signal = values("cri-dockerd-py.service", "ExecReload")
+    program, *words = check.split()
+    _, _, *flags = unit("cri-dockerd-py.service")["Service"]["ExecStart"].split()
+    assert (Path(program).name, words) == (PROGRAM.name, ["config", "check", *flags])
+    assert signal == "/bin/kill -HUP $MAINPID"
+    file = tmp_path / "config.toml"
+    environment = {**os.environ, "CRI_DOCKERD_PY_CONFIG": str(file)}
+    for text, code, told in (('log_level = "debug"', 0, ""), ('log_level = "loud"', 2, "log_level = 'loud'")):
+        file.write_text(text)
+        done = subprocess.run([PROGRAM, *words], capture_output=True, text=True, env=environment)
+        assert done.returncode == code
+        assert told in done.stderr
 
 
 def test_sockets_are_where_they_are_looked_for() -> None:

@@ -56,13 +56,16 @@ def command_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     serve = verbs.add_parser("serve", help="serve CRI until stopped", **flags_only)
     serve.set_defaults(run=_serve)
     config = verbs.add_parser("config", help="look at the settings")
-    show = config.add_subparsers(required=True, metavar="ACTION").add_parser(
+    looks = config.add_subparsers(required=True, metavar="ACTION")
+    show = looks.add_parser(
         "show", help="print the effective settings as TOML, with where each comes from", **flags_only
     )
     shown = show.add_mutually_exclusive_group()
     shown.add_argument("--defaults", action="store_true", help="print the commented default config file instead")
     shown.add_argument("--json", action="store_true", help="print JSON instead")
     show.set_defaults(run=_config_show)
+    check = looks.add_parser("check", help="say whether serve could use the settings; fail when not", **flags_only)
+    check.set_defaults(run=_config_check)
     demo = verbs.add_parser("demo", help="run a pod through the CRI socket, step by step, and remove it", **flags_only)
     demo.add_argument("--keep", action="store_true", help="leave the pod running")
     demo.set_defaults(run=_demo)
@@ -72,8 +75,7 @@ def command_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     handover.add_verbs(verbs, verb)
     doctor.add_verbs(verbs, verb)
     verbs.add_parser("version", help="print the version").set_defaults(run=_version)
-    chosen = {"serve": serve, "config": show, "demo": demo}.get(verb)
-    if chosen is not None:
+    for chosen in {"serve": (serve,), "config": (show, check), "demo": (demo,)}.get(verb, ()):
         setting_flags.add_setting_flags(chosen)
     return parser
 
@@ -100,6 +102,12 @@ def _config_show(arguments: argparse.Namespace) -> int:
         print(json.dumps(loaded.settings.plain(), indent=2))
     else:
         print(document.effective_document(loaded), end="")
+    return 0
+
+
+def _config_check(arguments: argparse.Namespace) -> int:
+    setting_flags.load(arguments)
+    print("the settings can be used")
     return 0
 
 
