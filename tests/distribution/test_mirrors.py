@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+import logging
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,23 @@ async def test_a_proxy_of_the_environment(
     monkeypatch.setenv("NO_PROXY", "registry.test")
     with pytest.raises(Unknown, match="RegistryUnavailable"):
         await puller(_DOMAIN)
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:9", "127.0.0.1:99999", "[::1", "proxy.invalid:3128", "/127.0.0.1:9", ""])
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5"])
+async def test_the_password_of_a_proxy_that_does_not_serve_is_not_told(
+    puller: Puller,
+    roots: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    scheme: str,
+    place: str,
+) -> None:
+    configure(roots[0], 'server = "http://registry.test:5000"')
+    monkeypatch.setenv("HTTP_PROXY", f"{scheme}://user:SECRET@{place}")
+    with caplog.at_level(logging.DEBUG), pytest.raises(Unknown, match="RegistryUnavailable") as refusal:
+        await puller(_DOMAIN)
+    assert "SECRET" not in f"{refusal.value}{caplog.text}"
 
 
 # Which file decides
