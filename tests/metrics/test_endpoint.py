@@ -47,6 +47,20 @@ async def test_health(reason: str, status: int, text: str) -> None:
     assert (found[0], found[2]) == (status, text)
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+async def test_nothing_can_be_changed(method: str) -> None:
+    """The service is asked, and nothing else."""
+    endpoint = MetricsEndpoint(bytes)
+    host, port = await endpoint.start("127.0.0.1:0")
+    try:
+        async with aiohttp.ClientSession() as session:
+            for path, status in (("/metrics", 405), ("/healthz", 405), ("/", 404)):
+                async with session.request(method, f"http://{host}:{port}{path}", data=b"x") as response:
+                    assert response.status == status
+    finally:
+        await endpoint.close()
+
+
 async def test_a_port_in_use_is_told() -> None:
     """The error names the address and the setting; closing twice, or without a start, is fine."""
     first, second = MetricsEndpoint(bytes), MetricsEndpoint(bytes)
