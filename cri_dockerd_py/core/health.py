@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from cri_dockerd_py.errors import Unavailable
@@ -21,6 +22,10 @@ class EngineHealth:
         self.engine_name = engine_name
         self.ready = False
         self.reason = "not connected yet"
+        #: When it was last found to be ready or away, in seconds since the epoch.
+        self.since_s = time.time()
+        #: Called when `ready` or `reason` is another one.
+        self.on_change: list[Callable[[], None]] = []
         self._lost: asyncio.Future[None] | None = None
         self._looked = asyncio.Event()
 
@@ -28,18 +33,26 @@ class EngineHealth:
         """The engine answers and what is known of it is whole."""
         if not self.ready:
             _LOG.info("%s is ready", self.engine_name)
-        self.ready, self.reason = True, ""
-        self._looked.set()
+        self._put(ready=True, reason="")
 
     def down(self, reason: str) -> None:
         """The engine is away; every guarded call under way ends with Unavailable."""
         if self.ready:
             _LOG.warning("%s is away, writes are refused until it is back: %s", self.engine_name, reason)
-        self.ready, self.reason = False, reason
-        self._looked.set()
+        self._put(ready=False, reason=reason)
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)
         self._lost = None
+
+    def _put(self, *, ready: bool, reason: str) -> None:
+        before = (self.ready, self.reason)
+        if ready is not self.ready:
+            self.since_s = time.time()
+        self.ready, self.reason = ready, reason
+        self._looked.set()
+        if before != (ready, reason):
+            for listener in self.on_change:
+                listener()
 
     async def wait_ready(self, within_s: float) -> bool:
         """Return whether the engine is ready once it has been looked at, which is waited for no longer than that."""

@@ -14,6 +14,7 @@ from cri_dockerd_py.admin.server import AdminServer
 from cri_dockerd_py.core.assembly import Core
 from cri_dockerd_py.cri.methods import CallObserver, Observe
 from cri_dockerd_py.daemon.log_setup import ServiceLogLevel
+from cri_dockerd_py.daemon.status_line import StatusLine
 from cri_dockerd_py.metrics.registry import ServiceMetrics
 from cri_dockerd_py.migration.images import Transfers
 from cri_dockerd_py.migration.journal import Journal
@@ -70,9 +71,11 @@ async def admin_socket(
     transfers: Transfers,
     kubelet: KubeletWatch,
     metrics: ServiceMetrics,
+    status: StatusLine,
 ) -> AsyncIterator[None]:
     """Serve the admin socket, and go on with a migration that an earlier process was at."""
     migrations = Migrations(core.migration, transfers, Journal(database), kubelet.silent_s)
+    status.join_migrations(migrations)
     metrics.migration_pods.read_with(lambda: _pods_by_state(migrations))
     metrics.migration_image_bytes.read_with(lambda: _image_bytes(migrations))
     node = AdminNode(

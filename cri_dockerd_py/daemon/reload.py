@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from cri_dockerd_py.daemon.log_setup import set_up_logs
-from cri_dockerd_py.daemon.service_manager import ServiceManager
+from cri_dockerd_py.daemon.status_line import StatusLine
 from cri_dockerd_py.settings import Settings
 from cri_dockerd_py.settings.model import RELOADABLE
 
@@ -19,15 +19,16 @@ _LOG = logging.getLogger(__name__)
 _READ_WITHIN_S = 30.0
 _LOGS = ("log_level", "log_format")
 _POD_CIDR = "pod_cidr"
+_SAID = "cri-dockerd-py: "
 
 
 class Reloader:
     """Serves SIGHUP for as long as it runs; settings that cannot change now are named, and wait for the next start."""
 
-    def __init__(self, settings: Settings, manager: ServiceManager, update_pod_cidr: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, status: StatusLine, update_pod_cidr: Callable[[str], None]) -> None:
         # As JSON gives it back: what is compared with it comes that way.
         self._in_effect: Mapping[str, object] = json.loads(json.dumps(settings.plain()))
-        self._manager = manager
+        self._status = status
         self._update_pod_cidr = update_pod_cidr
         self._asked = asyncio.Event()
 
@@ -37,12 +38,15 @@ class Reloader:
         while True:
             await self._asked.wait()
             self._asked.clear()
-            self._manager.tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}\nSTATUS=Reading settings")
+            self._status.step("Reading settings", "RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            problem = ""
             try:
                 self.apply(await read_again())
             except (OSError, ValueError, TimeoutError) as error:
-                _LOG.error("the settings could not be read, so nothing has changed: %s", error)
-            self._manager.tell("READY=1\nSTATUS=Serving")
+                problem = str(error) or f"it was not read within {_READ_WITHIN_S:.0f} seconds"
+                _LOG.error("the settings could not be read, so nothing has changed: %s", problem)
+            self._status.note_settings(problem)
+            self._status.serve("READY=1")
 
     def apply(self, wanted: Mapping[str, object]) -> None:
         """Take over what differs from what is in effect."""
@@ -79,7 +83,7 @@ async def read_again() -> Mapping[str, object]:
         await process.wait()
         raise
     if process.returncode != 0:
-        raise ValueError(errors.decode(errors="replace").strip())
+        raise ValueError(errors.decode(errors="replace").strip().removeprefix(_SAID))
     settings: Mapping[str, object] = json.loads(output)
     return settings
 

@@ -28,6 +28,7 @@ from cri_dockerd_py.daemon.reload import Reloader
 from cri_dockerd_py.daemon.service_manager import ServiceManager
 from cri_dockerd_py.daemon.session_server import session_server
 from cri_dockerd_py.daemon.sides import EngineSide, build_side, chosen_engines
+from cri_dockerd_py.daemon.status_line import StatusLine
 from cri_dockerd_py.daemon.tracing_wiring import TracedWiring, tracer_for
 from cri_dockerd_py.errors import FailedPrecondition
 from cri_dockerd_py.metrics.endpoint import MetricsEndpoint
@@ -54,24 +55,25 @@ def serve(settings: Settings) -> int:
 
 async def _serve(settings: Settings) -> None:
     manager = ServiceManager()
+    status = StatusLine(manager)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with _running(settings, manager):
+    async with _running(settings, manager, status):
         # What exists now stays for good: the collector, which the command line has stopped, need not look at it again.
         gc.collect()
         gc.freeze()
         gc.enable()
-        manager.tell("READY=1\nSTATUS=Serving")
+        status.serve("READY=1")
         _LOG.info("cri-dockerd-py %s is ready", __version__)
         await stop.wait()
-        manager.tell("STOPPING=1\nSTATUS=Stopping")
+        status.step("Stopping", "STOPPING=1")
         _LOG.info("stopping; containers go on running")
 
 
 @asynccontextmanager
-async def _running(settings: Settings, manager: ServiceManager) -> AsyncIterator[None]:
+async def _running(settings: Settings, manager: ServiceManager, status: StatusLine) -> AsyncIterator[None]:
     """Hold everything that runs; leaving it stops all, the newest first."""
     async with AsyncExitStack() as stack:
         stack.enter_context(sole_use(settings.root_dir))
@@ -85,6 +87,7 @@ async def _running(settings: Settings, manager: ServiceManager) -> AsyncIterator
         database = Database(settings.root_dir / "state.db")
         await database.open()
         stack.push_async_callback(database.close)
+        status.step("Going on with containers' logs")
         sides = await _sides(settings, manager, wiring, database, stack)
 
         netns = NetnsDir(instance_name(settings.root_dir))
@@ -92,6 +95,7 @@ async def _running(settings: Settings, manager: ServiceManager) -> AsyncIterator
         await network.start()
         core = Core([side.engine for side in sides], network, netns, database, _core_settings(settings, wiring))
         await core.restore()
+        status.join(core.engines, core.inventory)
         stack.push_async_callback(core.close)
         wiring.join(core, [side.log_counters for side in sides if side.log_counters is not None])
 
@@ -110,11 +114,12 @@ async def _running(settings: Settings, manager: ServiceManager) -> AsyncIterator
             events=core.events,
             status=core.status,
         )
-        await stack.enter_async_context(_background(settings, core, network, manager, metrics))
+        await stack.enter_async_context(_background(settings, core, network, manager, metrics, status))
         kubelet = KubeletWatch(metrics.rpcs.series)
         trace = None if tracer is None else tracer.rpc
         await stack.enter_async_context(_endpoints(settings, node, metrics, core, kubelet, trace))
-        await stack.enter_async_context(admin_socket(settings, core, database, _transfers(sides), kubelet, metrics))
+        transfers = _transfers(sides)
+        await stack.enter_async_context(admin_socket(settings, core, database, transfers, kubelet, metrics, status))
         yield
 
 
@@ -142,17 +147,24 @@ async def _sides(
 
 @asynccontextmanager
 async def _background(
-    settings: Settings, core: Core, network: PodNetwork, manager: ServiceManager, metrics: ServiceMetrics
+    settings: Settings,
+    core: Core,
+    network: PodNetwork,
+    manager: ServiceManager,
+    metrics: ServiceMetrics,
+    status: StatusLine,
 ) -> AsyncIterator[None]:
     """Follow the engines and the network; the first look at the engines is waited for, but not for ever."""
     async with asyncio.TaskGroup() as group:
         jobs = [
             group.create_task(network.run(), name="network"),
             group.create_task(manager.feed_watchdog(), name="watchdog"),
-            group.create_task(Reloader(settings, manager, network.update_pod_cidr).run(), name="reload"),
+            group.create_task(status.run(), name="status"),
+            group.create_task(Reloader(settings, status, network.update_pod_cidr).run(), name="reload"),
             group.create_task(watch_loop(metrics.loop_lag.observe), name="loop lag"),
             *core.run_in(group),
         ]
+        status.wait_for_engines()
         try:
             await core.first_contact(_FIRST_CONTACT_S)
             yield

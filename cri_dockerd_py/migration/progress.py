@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from cri_dockerd_py.migration.moves import Move, Run
@@ -36,6 +36,8 @@ class Board:
 
     def __init__(self) -> None:
         self.progress = Progress()
+        #: Called when another progress is shown.
+        self.on_change: list[Callable[[], None]] = []
         self._changed = asyncio.Event()
 
     def show(self, progress: Progress) -> None:
@@ -44,6 +46,8 @@ class Board:
             self.progress = progress
             self._changed.set()
             self._changed = asyncio.Event()
+            for listener in self.on_change:
+                listener()
 
     async def watch(self) -> AsyncIterator[Progress]:
         """Yield what is shown now and whenever it changes; a slow watcher misses what is in between."""

@@ -71,6 +71,11 @@ class Migrations:
         """The newest migration as it is now."""
         return self._board.progress
 
+    @property
+    def on_progress(self) -> list[Callable[[], None]]:
+        """What is called when there is other progress."""
+        return self._board.on_change
+
     def watch(self) -> AsyncIterator[Progress]:
         """Yield the newest migration's progress, now and whenever it changes."""
         return self._board.watch()

@@ -12,7 +12,7 @@ import pytest
 
 from tests.cni import CniNetwork
 from tests.cri_server import CriServer
-from tests.daemon.manager import DescriptorStore
+from tests.daemon.manager import Manager
 from tests.engines import DockerEngine
 from tests.processes import PLUGIN_SOCKETS, wait_until
 
@@ -35,16 +35,16 @@ def listener() -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[DescriptorStore]:
-    """A service manager's descriptor store."""
-    store = DescriptorStore(tmp_path / "notify")
+def store(tmp_path: Path) -> Iterator[Manager]:
+    """A service manager, for its descriptor store."""
+    store = Manager(tmp_path / "notify")
     yield store
     store.close()
 
 
 @pytest.fixture
 def server(
-    own_docker_engine: DockerEngine, own_network: CniNetwork, listener: socket.socket, store: DescriptorStore
+    own_docker_engine: DockerEngine, own_network: CniNetwork, listener: socket.socket, store: Manager
 ) -> Iterator[CriServer]:
     """A service that such a manager started."""
     flags = [f"--log-driver-name={Path(listener.getsockname()).stem}"]
@@ -57,7 +57,7 @@ def server(
 
 @pytest.mark.timeout(300)
 def test_no_line_is_lost_when_service_and_engine_crash_together(
-    own_docker_engine: DockerEngine, server: CriServer, listener: socket.socket, store: DescriptorStore
+    own_docker_engine: DockerEngine, server: CriServer, listener: socket.socket, store: Manager
 ) -> None:
     client = server.client()
     config = client.sandbox_config()

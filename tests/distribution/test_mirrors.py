@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 import logging
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest

@@ -21,7 +21,7 @@ from tests.behaviour.conftest import IMAGES
 from tests.cni import PLUGIN_DIRECTORIES, CniNetwork
 from tests.conftest import start_engine
 from tests.cri_server import CriServer
-from tests.daemon.manager import DescriptorStore
+from tests.daemon.manager import Manager
 from tests.engines import ContainerdNode, DockerEngine, RealEngine
 from tests.processes import PLUGIN_SOCKETS, erase, free_port, private_directory
 from tests.processes import PREFIX as PREFIX_OF_TESTS
@@ -48,7 +48,7 @@ class SoakNode:
         self._listener = stack.enter_context(_log_listener())
         notify = private_directory("m")
         stack.callback(erase, notify)
-        self.manager = DescriptorStore(notify / "notify")
+        self.manager = Manager(notify / "notify")
         stack.callback(self.manager.close)
         flags = self._flags()
         self.server = CriServer(next(iter(self.engines.values())), self.network, flags, self.manager.environment)
