@@ -201,6 +201,12 @@ class Transport:
 
 def describe(error: BaseException) -> str:
     """Return what went wrong below HTTP in the words that people search for."""
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return f"the proxy {error.host}:{error.port}: {_plain(error)}"
+    return _plain(error)
+
+
+def _plain(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"tls: the certificate is not trusted: {_reason(error.certificate_error)}"
     if isinstance(error, aiohttp.ClientConnectorDNSError):

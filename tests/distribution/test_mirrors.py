@@ -220,6 +220,15 @@ async def test_the_password_of_a_proxy_that_does_not_serve_is_not_told(
     assert "SECRET" not in f"{refusal.value}{caplog.text}"
 
 
+async def test_a_proxy_that_refuses_connections_is_named(
+    puller: Puller, roots: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(roots[0], 'server = "http://registry.test:5000"')
+    monkeypatch.setenv("HTTP_PROXY", "http://user:secret@127.0.0.1:9")
+    with pytest.raises(Unknown, match=r"registry\.test:5000: the proxy 127\.0\.0\.1:9: connection refused"):
+        await puller(_DOMAIN)
+
+
 # Which file decides
 
 
