@@ -71,6 +71,7 @@ class Feed:
         self._observers = observers
         self._drift = Drift()
         self._resync_again = False
+        self._images_again = False
 
     async def follow(self) -> None:
         """Apply events as they come."""
@@ -122,6 +123,7 @@ class Feed:
             case ObjectGone():
                 await self._gone(event.id)
             case ImagesChanged():
+                self._images_again = True
                 self._jobs.spawn(("images", self._side.name), self._refresh_images)
 
     async def _resync_until_done(self) -> None:
@@ -213,5 +215,8 @@ class Feed:
             self._inventory.put_container(replace(record, pid=seen.pid, started_at_ns=seen.started_at_ns))
 
     async def _refresh_images(self) -> None:
-        await asyncio.sleep(_IMAGES_SETTLE_S)
-        await self._images.refresh(self._side.name)
+        """Read until nothing has changed since a reading began: what it did not see may be told of meanwhile."""
+        while self._images_again:
+            await asyncio.sleep(_IMAGES_SETTLE_S)
+            self._images_again = False
+            await self._images.refresh(self._side.name)

@@ -6,13 +6,22 @@ they take for an id (configuration or manifest). Which id is shown is decided on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from cri_dockerd_py.core.image_lookup import find_image
 from cri_dockerd_py.model.image import ImageRecord
 
 Images = Mapping[str, ImageRecord]
+
+
+@dataclass(eq=False, slots=True)
+class Reading:
+    """One look at all images of an engine. What changed here since it began, `newer`, is newer than what it sees."""
+
+    engine: str
+    newer: set[str] = field(default_factory=set)
 
 
 class ImageList:
@@ -27,6 +36,8 @@ class ImageList:
         self._decided: dict[str, str] = {}
         self._digests: dict[str, tuple[str, ...]] = {}
         self._own: dict[str, dict[str, ImageRecord]] = {}
+        #: Those that are under way, in the order in which they began.
+        self._readings: list[Reading] = []
 
     # --- reading
 
@@ -104,10 +115,25 @@ class ImageList:
             self._preferred = engine
             self._merge()
 
-    def put_all(self, engine: str, images: Iterable[ImageRecord]) -> None:
-        """Replace all images of an engine."""
-        fresh = {record.id: self._completed(record) for record in images}
-        if fresh != self._on.get(engine):
+    @contextlib.contextmanager
+    def reading(self, engine: str) -> Iterator[Reading]:
+        """Around a call that reads all images of an engine, and `put_all` of its answer."""
+        reading = Reading(engine)
+        self._readings.append(reading)
+        try:
+            yield reading
+        finally:
+            self._readings.remove(reading)
+
+    def put_all(self, reading: Reading, images: Iterable[ImageRecord]) -> None:
+        """Replace all images of an engine but those that changed after the reading began."""
+        engine, newer = reading.engine, reading.newer
+        present = self._on.get(engine, {})
+        fresh = {record.id: self._completed(record) for record in images if record.id not in newer}
+        fresh.update({image_id: present[image_id] for image_id in newer if image_id in present})
+        if engine not in self._on or fresh != present:
+            changed = [image_id for image_id in {*fresh, *present} if fresh.get(image_id) != present.get(image_id)]
+            self._touch(engine, *changed, before=reading)
             self._on[engine] = fresh
             self._merge()
 
@@ -115,17 +141,28 @@ class ImageList:
         """Put one image of an engine, and take its tags away from that engine's others (IMG-32)."""
         images = self._on.setdefault(engine, {})
         tags = set(record.repo_tags)
+        self._touch(engine, record.id)
         for other in list(images.values()):
             if other.id != record.id and tags.intersection(other.repo_tags):
                 kept = tuple(tag for tag in other.repo_tags if tag not in tags)
                 images[other.id] = replace(other, repo_tags=kept)
+                self._touch(engine, other.id)
         images[record.id] = self._completed(record)
         self._merge()
 
     def drop(self, engine: str, image_id: str) -> None:
         """Forget an image of an engine, by the engine's own id."""
+        self._touch(engine, image_id)
         if self._on.get(engine, {}).pop(image_id, None) is not None:
             self._merge()
+
+    def _touch(self, engine: str, *image_ids: str, before: Reading | None = None) -> None:
+        """Let the readings that began before, all if none is named, leave these images as they are."""
+        for reading in self._readings:
+            if reading is before:
+                return
+            if reading.engine == engine:
+                reading.newer.update(image_ids)
 
     # --- merging
 

@@ -88,7 +88,8 @@ class Images:
 
     async def refresh(self, engine: str) -> None:
         """Read all images of an engine anew."""
-        self._list.put_all(engine, await self._engines.of(engine).engine.images.list())
+        with self._list.reading(engine) as reading:
+            self._list.put_all(reading, await self._engines.of(engine).engine.images.list())
         await self.settle_ids()
 
     async def remember_copy(self, original: ImageRecord, copy_id: str) -> None:

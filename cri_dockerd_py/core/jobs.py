@@ -21,12 +21,12 @@ class Jobs:
 
     async def shared(self, key: Hashable, start: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         """Return what the job of this key returns, starting it if it does not run."""
-        job: asyncio.Task[Result] = self._running.get(key) or self._start(key, start())
+        job: asyncio.Task[Result] = self._under_way(key) or self._start(key, start())
         return await asyncio.shield(job)
 
     def spawn(self, key: Hashable, start: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Start a job that nobody waits for, unless it runs already; its failure is logged."""
-        if key not in self._running:
+        if self._under_way(key) is None:
             self._start(key, start())
 
     async def finish(
@@ -43,6 +43,11 @@ class Jobs:
                 await asyncio.shield(self._start(object(), _undo(job, undo)))
             raise
 
+    def _under_way(self, key: Hashable) -> asyncio.Task[Any] | None:
+        """Return the job that runs; one that has ended does nothing more for a caller, also before `_ended` is told."""
+        job = self._running.get(key)
+        return None if job is None or job.done() else job
+
     def _start(self, key: Hashable, coroutine: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         job = asyncio.get_running_loop().create_task(coroutine, name=f"job {key}")
         self._running[key] = job
@@ -50,7 +55,8 @@ class Jobs:
         return job
 
     def _ended(self, key: Hashable, job: asyncio.Task[Any]) -> None:
-        self._running.pop(key, None)
+        if self._running.get(key) is job:
+            del self._running[key]
         if not job.cancelled() and (error := job.exception()) is not None:
             if isinstance(error, CriError):
                 _LOG.debug("%s failed: %s", job.get_name(), error)

@@ -80,9 +80,10 @@ class Recovery:
     async def _resync(self, generation: int) -> Collection[str]:
         stored = await self._records.load()
         await self._take_back_unfinished(stored)
-        snapshot = await self._engine.events.snapshot()
+        with self._inventory.image_list.reading(self._side.name) as reading:
+            snapshot = await self._engine.events.snapshot()
+            self._inventory.image_list.put_all(reading, snapshot.images)
         self._side.info = snapshot.info
-        self._inventory.image_list.put_all(self._side.name, snapshot.images)
         await self._images.settle_ids()
         before = self._inventory.generation
         self._put_sandboxes(snapshot, stored, generation)

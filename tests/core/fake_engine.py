@@ -57,6 +57,11 @@ class World:
         if (hook := self.hooks.get(name)) is not None:
             await hook()
 
+    async def answer(self, name: str) -> None:
+        """Let the test interfere while an answer is on its way."""
+        if (hook := self.hooks.get(f"answer {name}")) is not None:
+            await hook()
+
     def tell(self, event: base.EngineEvent) -> None:
         """Send an event to whoever listens."""
         for queue in self.events:
@@ -246,7 +251,9 @@ class _Images(base.ImageStore):
 
     async def list(self) -> Sequence[ImageRecord]:
         await self.world.step("list images")
-        return list(self.world.images.values())
+        images = list(self.world.images.values())
+        await self.world.answer("images")
+        return images
 
     async def inspect(self, image: str) -> ImageRecord | None:
         return self.world.images.get(image)
@@ -283,7 +290,9 @@ class _Events(base.EventSource):
         handlers = (RuntimeHandler(""), RuntimeHandler(f"only-{world.name}"))
         info = EngineInfo(world.name, "1.0", "1", CgroupDriver.CGROUPFS, 1, f"/data/{world.name}", handlers)
         sandboxes = tuple(one for one in world.sandboxes.values() if one.pid or one.state is SandboxState.NOTREADY)
-        return base.EngineSnapshot(info, sandboxes, tuple(world.containers.values()), tuple(world.images.values()))
+        snapshot = base.EngineSnapshot(info, sandboxes, tuple(world.containers.values()), tuple(world.images.values()))
+        await self.world.answer("snapshot")
+        return snapshot
 
     async def ping(self) -> None:
         if self.world.away:
