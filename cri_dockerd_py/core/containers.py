@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import posixpath
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from cri_dockerd_py.backends.base import CreatedContainer, StartedProcess
 from cri_dockerd_py.core.container_stopping import LIVE_STATES, ContainerStopping
@@ -22,6 +22,7 @@ from cri_dockerd_py.core.jobs import Jobs
 from cri_dockerd_py.core.stored_container import stored
 from cri_dockerd_py.core.undo import Undo
 from cri_dockerd_py.errors import CriError, FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from cri_dockerd_py.logs.log_file import make_directory
 from cri_dockerd_py.model.container import ContainerRecord, ContainerSpec, ContainerState
 from cri_dockerd_py.model.ids import check_id
 from cri_dockerd_py.model.image import ImageRecord
@@ -314,5 +315,5 @@ def _prepare_log_path(directory: str, relative: str) -> str:
     if not directory or not relative:
         return ""
     path = posixpath.join(directory, relative)
-    os.makedirs(posixpath.dirname(path), mode=0o755, exist_ok=True)
+    make_directory(Path(path))
     return path

@@ -24,13 +24,21 @@ def check_path(path: str) -> Path:
     return Path(path)
 
 
-def open_for_append(path: Path) -> int:
-    """Open or create the regular file at `path`; a symbolic link there is replaced, never followed."""
+def make_directory(path: Path) -> None:
+    """Make the directory of the log file at `path`, with all above it."""
     try:
         path.parent.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _translate(error, f"make the directory of log file {path}") from error
+
+
+def open_for_append(path: Path) -> int:
+    """Open or create the regular file at `path`; a symbolic link there is replaced, never followed."""
+    make_directory(path)
+    try:
         fd = _open_or_create(path)
     except OSError as error:
-        raise _translate(error, path) from error
+        raise _translate(error, f"open log file {path}") from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise FailedPrecondition(f"log path {path} is not a regular file; remove what is there")
@@ -51,8 +59,8 @@ def _open_or_create(path: Path) -> int:
     return fd
 
 
-def _translate(error: OSError, path: Path) -> Exception:
-    text = f"cannot open log file {path}: {error.strerror}"
+def _translate(error: OSError, what: str) -> Exception:
+    text = f"cannot {what}: {error.strerror}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE):
         return ResourceExhausted(text)
     if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EEXIST, errno.ENXIO):
