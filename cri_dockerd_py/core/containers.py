@@ -72,7 +72,7 @@ class Containers:
             sandbox = self._ready_sandbox(sandbox.id)
             if log_directory:
                 sandbox = replace(sandbox, spec=replace(sandbox.spec, log_directory=log_directory))
-            self._check_namespaces(spec, sandbox)
+            spec = self._checked_namespaces(spec, sandbox)
             image = self._images.require(side.name, spec.image.image)
             spec = replace(spec, mounts=self._images.resolve_mounts(side.name, spec.mounts))
             with self._identities.hold_container(sandbox.id, spec.metadata):
@@ -141,19 +141,20 @@ class Containers:
             raise FailedPrecondition(f"sandbox {sandbox.id} is not ready: nothing can be created or started in it")
         return sandbox
 
-    def _check_namespaces(self, spec: ContainerSpec, sandbox: SandboxRecord) -> None:
+    def _checked_namespaces(self, spec: ContainerSpec, sandbox: SandboxRecord) -> ContainerSpec:
+        """Return the spec with the full id of the container whose PID namespace it shares."""
         if spec.security.privileged and not sandbox.spec.security.privileged:
             raise InvalidArgument(
                 f"container {spec.metadata.name!r} is privileged and its sandbox {sandbox.id} is not: "
                 f"set privileged in the sandbox's security context"
             )
         options = spec.security.namespaces
-        if options.pid is NamespaceMode.TARGET:
-            target = self._inventory.container(options.target_id)
-            if target.sandbox_id != sandbox.id or target.state is not ContainerState.RUNNING:
-                raise InvalidArgument(
-                    f"target container {options.target_id} of the PID namespace must run in sandbox {sandbox.id}"
-                )
+        if options.pid is not NamespaceMode.TARGET:
+            return spec
+        target = self._inventory.container(options.target_id)
+        if target.sandbox_id != sandbox.id or target.state is not ContainerState.RUNNING:
+            raise InvalidArgument(f"target container {target.id} of the PID namespace must run in sandbox {sandbox.id}")
+        return replace(spec, security=replace(spec.security, namespaces=replace(options, target_id=target.id)))
 
     # --- start
 

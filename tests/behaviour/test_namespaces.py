@@ -79,10 +79,11 @@ def test_process_one_is_the_containers_own_or_the_pods(new_pod: Callable[..., Po
 
 
 @pytest.mark.behaviour("NSP-02")
-def test_target_mode_joins_another_container(new_pod: Callable[..., Pod]) -> None:
+@pytest.mark.parametrize("digits", [64, 13])
+def test_target_mode_joins_another_container(new_pod: Callable[..., Pod], digits: int) -> None:
     pod = new_pod(linux=sandbox_options(pid=pb.CONTAINER))
     target = pod.start("sleep", "3602", linux=container_options(pid=pb.CONTAINER))
-    debugger = pod.start("sleep", "3603", linux=container_options(pid=pb.TARGET, target_id=target.id))
+    debugger = pod.start("sleep", "3603", linux=container_options(pid=pb.TARGET, target_id=target.id[:digits]))
     assert "sleep 3602" in debugger.sh("ps -o args")
     assert namespace_of(target, "pid") == namespace_of(debugger, "pid")
 

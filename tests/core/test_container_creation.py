@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cri_dockerd_py.errors import FailedPrecondition, ResourceExhausted
+from cri_dockerd_py.model.security import ContainerSecurity, NamespaceMode, NamespaceOptions
 from tests.core.conftest import Bench, app_spec, pod_spec
 
 
@@ -41,3 +42,16 @@ async def test_a_log_directory_that_cannot_be_made_is_told_as_what_it_is(bench: 
         assert "create container" not in bench.docker.steps
         assert await core.containers.create(sandbox_id, spec, str(bench.directory / "logs"))
         assert (bench.directory / "logs" / "app").is_dir()
+
+
+@pytest.mark.behaviour("NSP-02")
+async def test_an_engine_gets_the_full_id_of_the_container_whose_processes_are_shared(bench: Bench) -> None:
+    async with bench.core(bench.docker) as core:
+        sandbox_id = await core.sandboxes.run(pod_spec())
+        target_id = await core.containers.create(sandbox_id, app_spec("target"))
+        await core.containers.start(target_id)
+        options = NamespaceOptions(pid=NamespaceMode.TARGET, target_id=target_id[:13])
+        spec = replace(app_spec("debugger"), security=ContainerSecurity(namespaces=options))
+        container_id = await core.containers.create(sandbox_id, spec)
+        for record in (bench.docker.containers[container_id], core.inventory.containers[container_id]):
+            assert record.spec.security.namespaces == replace(options, target_id=target_id)
