@@ -18,15 +18,16 @@ _LOOK_AGAIN_S = 2.0
 
 
 class ContainerStopping:
-    """Remembers whom it has asked to stop, until `forget`."""
+    """Remembers whom it has asked to stop until they are gone."""
 
     def __init__(self, inventory: Inventory) -> None:
         self._inventory = inventory
         self._asked: set[str] = set()
+        inventory.on_container.append(self._forget_gone)
 
-    def forget(self, container_id: str) -> None:
-        """The container is gone."""
-        self._asked.discard(container_id)
+    def _forget_gone(self, old: ContainerRecord | None, new: ContainerRecord | None) -> None:
+        if old is not None and new is None:
+            self._asked.discard(old.id)
 
     async def stop(self, side: Side, record: ContainerRecord, timeout_s: int) -> None:
         """Return when the container has ended; FailedPrecondition when not even SIGKILL ends it (STO-01 to STO-07)."""

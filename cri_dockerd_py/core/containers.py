@@ -248,7 +248,6 @@ class Containers:
                 await side.health.guard(side.engine.containers.remove(container_id))
             await self._records.forget_containers([container_id])
             self._inventory.drop_container(container_id)
-            self._stopping.forget(container_id)
 
     # --- changes
 
