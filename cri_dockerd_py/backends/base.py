@@ -155,7 +155,10 @@ class ProcessIO(ABC):
 
     @abstractmethod
     async def kill(self) -> None:
-        """SIGKILL the process and everything that it started in its session or process tree."""
+        """SIGKILL the process and everything that it started in its session or process tree.
+
+        This takes long where the process is only being started: it is waited for.
+        """
 
     @abstractmethod
     async def close(self) -> None:

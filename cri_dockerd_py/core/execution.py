@@ -17,6 +17,8 @@ from cri_dockerd_py.model.sandbox import SandboxRecord, SandboxState
 #: Cap of each output: the two together must fit the 16 MiB that callers accept in one message (EXS-06, GEN-03).
 _OUTPUT_LIMIT_BYTES = (16 << 20) - (64 << 10)
 _STDERR = 2
+#: How long a caller whose command is killed waits for that: the kill goes on where the command is not even up.
+_SEE_KILL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,18 @@ class Execution:
             async with asyncio.timeout(timeout_s if timeout_s > 0 else None):
                 return await self._collect(process)
         except TimeoutError:
-            await self._jobs.finish(process.kill())
+            await self._kill(process)
             raise DeadlineExceeded(f"command {command[0]!r} did not end within {timeout_s} s and was killed") from None
         except asyncio.CancelledError:
-            await self._jobs.finish(process.kill())
+            await self._kill(process)
             raise
         finally:
             await self._jobs.finish(process.close())
+
+    async def _kill(self, process: ProcessIO) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SEE_KILL_S):
+                await self._jobs.finish(process.kill())
 
     async def _collect(self, process: ProcessIO) -> ExecResult:
         output = _Output()

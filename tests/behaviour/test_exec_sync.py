@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
 
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
-from tests.behaviour.client import Container, Cri, Pod, eventually, refused
+from tests.behaviour.client import Container, Cri, Pod, eventually, host_pids, refused
+from tests.behaviour.conftest import OWN_SERVICE
+from tests.engines import DockerEngine, RealEngine
 
 DEADLINE_EXCEEDED = grpc.StatusCode.DEADLINE_EXCEEDED
 MIB = 1024 * 1024
@@ -54,6 +61,18 @@ def test_missing_command_is_an_error(container: Container, command: str) -> None
         container.exec(command)
 
 
+@contextlib.contextmanager
+def stopped_shim(container: Container) -> Iterator[None]:
+    """Let nothing be started in a container meanwhile: its process's parent starts what is executed."""
+    status = Path(f"/proc/{host_pids(container.id)[0]}/status").read_text()
+    shim = int(status.partition("PPid:")[2].split()[0])
+    os.kill(shim, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(shim, signal.SIGCONT)
+
+
 _LEAVES_CHILDREN = pytest.mark.differs_from_containerd("it kills the process alone, and waits for the others' pipes")
 
 
@@ -80,6 +99,31 @@ def test_timeout_kills_what_was_started(cri: Cri, container: Container, script: 
 @pytest.mark.parametrize("timeout", [0, -1])
 def test_no_timeout_is_no_limit(container: Container, timeout: int) -> None:
     assert container.exec("sh", "-c", "sleep 2; echo done", timeout=timeout).stdout == b"done\n"
+
+
+@OWN_SERVICE
+@pytest.mark.behaviour("EXS-05", "EXS-08")
+@pytest.mark.parametrize("given_up", ["by the timeout", "by the caller"])
+def test_command_that_is_not_up_when_it_is_given_up_is_killed_later(
+    cri: Cri, pod: Pod, engine: RealEngine, given_up: str
+) -> None:
+    if not isinstance(engine, DockerEngine):
+        pytest.skip("containerd answers when the process is up")
+    container = pod.start()
+    with stopped_shim(container):
+        started = time.monotonic()
+        call = cri.begin("ExecSync", container_id=container.id, cmd=["sleep", "7659"], timeout=1)
+        eventually(lambda: engine.exec_events(container.id), lambda events: "exec_start" in events, "the start")
+        if given_up == "by the caller":
+            call.cancel()
+        else:
+            with refused(DEADLINE_EXCEEDED):
+                call.result()
+            assert time.monotonic() - started < 3
+        threading.Event().wait(0.3)
+        assert "exec_die" not in engine.exec_events(container.id)
+    events = eventually(lambda: engine.exec_events(container.id), lambda events: "exec_die" in events, "the end")
+    assert events["exec_die"]["exitCode"] == "137"
 
 
 @pytest.mark.behaviour("EXS-07")

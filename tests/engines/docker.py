@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import time
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -122,6 +123,12 @@ class DockerEngine(RealEngine):
     def pause_container(self, container_id: str) -> None:
         """Freeze a container."""
         self.client.api.pause(container_id)
+
+    def exec_events(self, container_id: str) -> dict[str, dict[str, str]]:
+        """Return what Docker has told of processes executed in a container: kind of event → its attributes."""
+        filters = {"container": container_id, "event": ["exec_create", "exec_start", "exec_die"]}
+        events = self.client.api.events(since=0, until=time.time(), filters=filters, decode=True)
+        return {event["Action"].partition(":")[0]: event["Actor"]["Attributes"] for event in events}
 
     def make_foreign_container(self, name: str) -> str:
         """Make a container as `docker create` does."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+from collections.abc import Mapping
 from typing import Any
 
 from cri_dockerd_py.backends.base import ExecSpec, ProcessIO, ProcessRuntime
@@ -25,6 +27,9 @@ _LAST_LOOK_S = 0.25
 _RESIZE_TRIES = 25
 _RESIZE_PAUSE_S = 0.04
 _KILLED_EXIT_CODE = 137
+_KILL_TRIES = 500
+_KILL_PAUSE_S = 0.02
+_LOG = logging.getLogger(__name__)
 
 
 class _Streams(ProcessIO):
@@ -117,7 +122,7 @@ class ExecProcess(_Streams):
             state = await self._inspect()
             if state is None:
                 return _KILLED_EXIT_CODE
-            if not state.get("Running") and state.get("ExitCode") is not None:
+            if _has_ended(state):
                 return int(state["ExitCode"])
             if self._ended.is_set():
                 await asyncio.sleep(pause_s)
@@ -133,10 +138,16 @@ class ExecProcess(_Streams):
         await self._resize("/exec/{}/resize", self._exec_id, width, height)
 
     async def kill(self) -> None:
-        """Kill the process on the host: Docker has no call for it."""
-        state = await self._inspect()
-        if state is not None and state.get("Running") and state.get("Pid"):
-            await asyncio.to_thread(kill_tree, int(state["Pid"]))
+        """Kill the process on the host: Docker has no call for it, and answers a start before the process is up."""
+        for _ in range(_KILL_TRIES):
+            state = await self._inspect()
+            if state is None or _has_ended(state):
+                return
+            if state.get("Pid"):
+                await asyncio.to_thread(kill_tree, int(state["Pid"]))
+                return
+            await asyncio.sleep(_KILL_PAUSE_S)
+        _LOG.warning("exec %s has not come up, so its process was not killed", self._exec_id)
 
     async def _raise_if_never_started(self, text: bytes) -> None:
         self._ended.set()
@@ -151,6 +162,10 @@ class ExecProcess(_Streams):
         except NotFound:
             return None
         return state
+
+
+def _has_ended(state: Mapping[str, Any]) -> bool:
+    return not state.get("Running") and state.get("ExitCode") is not None
 
 
 class AttachedProcess(_Streams):
