@@ -7,6 +7,7 @@ import functools
 import shutil
 import subprocess
 import tarfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,8 @@ import grpc
 import pytest
 
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
-from tests.behaviour.client import Container, Cri, Pod, eventually, refused
-from tests.behaviour.conftest import service_client
+from tests.behaviour.client import Container, Cri, Pod, code_of, eventually, refused, stopped_shim
+from tests.behaviour.conftest import OWN_SERVICE, service_client
 from tests.cri_server import CriServer
 from tests.engines import ContainerdNode, RealEngine
 
@@ -81,6 +82,31 @@ def test_a_checkpoint_is_an_archive_of_the_container(
     assert list(host_directory.iterdir()) == [location]
     assert container.status().state == pb.CONTAINER_RUNNING
     assert container.exec("true").exit_code == 0
+
+
+@OWN_SERVICE
+@pytest.mark.behaviour("CKP-01", "CKP-03", "CKP-04")
+@pytest.mark.parametrize("given_up", ["by the timeout", "by the caller"])
+def test_a_checkpoint_that_is_given_up_during_the_pause_leaves_the_container_running(
+    cri: Cri, container: Container, host_directory: Path, engine: RealEngine, given_up: str
+) -> None:
+    if engine.kind != "containerd":
+        pytest.skip("Docker Engine gives no archive")
+    if shutil.which("criu") is None:
+        pytest.skip("CRIU is not installed")
+    location = str(host_directory / "checkpoint.tar")
+    with stopped_shim(container):
+        call = cri.begin("CheckpointContainer", container_id=container.id, location=location, timeout=1)
+        threading.Event().wait(0.5)
+        if given_up == "by the caller":
+            call.cancel()
+        threading.Event().wait(1)
+    if given_up == "by the timeout":
+        with refused(grpc.StatusCode.DEADLINE_EXCEEDED):
+            call.result()
+    answer = functools.partial(code_of, lambda: container.exec("true"))
+    eventually(answer, lambda code: code is grpc.StatusCode.OK, "a container that is not paused")
+    assert list(host_directory.iterdir()) == []
 
 
 @pytest.mark.behaviour("CKP-02")

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import grpc
 import pytest
 
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
-from tests.behaviour.client import Container, Cri, Pod, eventually, host_pids, refused
+from tests.behaviour.client import Container, Cri, Pod, eventually, refused, stopped_shim
 from tests.behaviour.conftest import OWN_SERVICE
 from tests.engines import DockerEngine, RealEngine
 
@@ -59,18 +54,6 @@ def test_empty_command_is_refused(container: Container) -> None:
 def test_missing_command_is_an_error(container: Container, command: str) -> None:
     with refused():
         container.exec(command)
-
-
-@contextlib.contextmanager
-def stopped_shim(container: Container) -> Iterator[None]:
-    """Let nothing be started in a container meanwhile: its process's parent starts what is executed."""
-    status = Path(f"/proc/{host_pids(container.id)[0]}/status").read_text()
-    shim = int(status.partition("PPid:")[2].split()[0])
-    os.kill(shim, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(shim, signal.SIGCONT)
 
 
 _LEAVES_CHILDREN = pytest.mark.differs_from_containerd("it kills the process alone, and waits for the others' pipes")

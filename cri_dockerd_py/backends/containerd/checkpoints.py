@@ -4,7 +4,7 @@ The layout is what containerd's CRI plugin, CRI-O and checkpointctl share: `chec
 `rootfs-diff.tar`, `config.dump`, `spec.dump`, `status.dump`, `container.log`, `dump.log`, `stats-dump`.
 
 While one is made, the container is paused. What is under way has a directory, so that whatever a crash interrupts is
-resumed and removed at the next contact with containerd.
+resumed and removed at the next comparison with containerd.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import asyncio
 import contextlib
 import datetime
 import json
+import logging
 import os
 import shutil
 import stat
 import tarfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from cri_dockerd_py._generated.containerd_v1.containers_pb2 import Container
@@ -34,9 +35,18 @@ from cri_dockerd_py.backends.containerd.sandbox_prepare import SnapshotsOf
 from cri_dockerd_py.backends.containerd.status_file import encode_status
 from cri_dockerd_py.backends.containerd.statuses import Statuses
 from cri_dockerd_py.backends.containerd.tasks import Tasks
-from cri_dockerd_py.errors import DeadlineExceeded, FailedPrecondition, NotFound, Unimplemented, Unknown
-from cri_dockerd_py.network.settle import settle_call
+from cri_dockerd_py.errors import (
+    CriError,
+    DeadlineExceeded,
+    FailedPrecondition,
+    NotFound,
+    Unavailable,
+    Unimplemented,
+    Unknown,
+)
+from cri_dockerd_py.network.settle import settle, settle_call
 
+_LOG = logging.getLogger(__name__)
 CHECKPOINT_LEASE = "checkpoint"
 _LEASE_EXPIRES_IN_S = 3600.0
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
@@ -78,6 +88,8 @@ class Checkpoints:
         self._snapshots_of = snapshots_of
         self._directory = paths.checkpoints
         self._under_way: set[str] = set()
+        #: Containers that may stand still because of us.
+        self._paused: set[str] = set()
 
     async def write(self, held: Held, location: Path, within_s: float) -> None:
         """Write an archive of mode 0600 to `location` (CKP-01 to CKP-04); the container goes on running."""
@@ -105,12 +117,9 @@ class Checkpoints:
         try:
             # Threads are waited for, also when time is up: none writes behind the one that cleans up.
             await settle_call(asyncio.to_thread(_begin, work, partial), f"begin of {work}")
-            await self._tasks.pause(held.id)
-            try:
+            async with self._standing_still(held.id):
                 await self._dump(held, work)
                 await self._changed_files(held, work / "rootfs-diff.tar")
-            finally:
-                await settle_call(self._tasks.resume(held.id), f"resume container {held.id}")
             documents = {
                 "config.dump": _config(held, record),
                 "spec.dump": record.spec.value,
@@ -120,7 +129,29 @@ class Checkpoints:
             await settle_call(archive, f"archive {location}")
             await asyncio.to_thread(partial.replace, location)
         finally:
-            await asyncio.to_thread(_end, work, partial)
+            # A container that could not be resumed keeps its directory, for `sweep`.
+            if held.id not in self._paused:
+                await asyncio.to_thread(_end, work, partial)
+
+    @contextlib.asynccontextmanager
+    async def _standing_still(self, container_id: str) -> AsyncIterator[None]:
+        """Pause a container meanwhile: both calls are seen to their ends, whatever happens to the caller."""
+        if container_id in self._paused:
+            await self._resume(container_id)
+        self._paused.add(container_id)
+        pausing = asyncio.get_running_loop().create_task(self._tasks.pause(container_id), name=f"pause {container_id}")
+        try:
+            await settle(pausing)
+            yield
+        finally:
+            if _is_refused(pausing):
+                self._paused.discard(container_id)
+            else:
+                await settle_call(self._resume(container_id), f"resume container {container_id}")
+
+    async def _resume(self, container_id: str) -> None:
+        await self._tasks.resume(container_id)
+        self._paused.discard(container_id)
 
     async def _dump(self, held: Held, work: Path) -> None:
         options = CheckpointOptions(image_path=str(work / _IMAGES), work_path=str(work))
@@ -157,11 +188,24 @@ class Checkpoints:
                     await asyncio.to_thread(file.write, answer.data)
 
     async def sweep(self) -> None:
-        """Resume the containers, and remove the files, of checkpoints that a crash has cut off."""
+        """Resume the containers, and remove the files, of checkpoints that a crash or a lost containerd has cut off."""
         for work in await asyncio.to_thread(host_mounts.children, self._directory):
-            if work.name not in self._under_way:
-                await self._tasks.resume(work.name)
+            if work.name in self._under_way:
+                continue
+            self._under_way.add(work.name)
+            try:
+                await self._resume(work.name)
                 await asyncio.to_thread(_end, work, _partial_of(work))
+            except Unavailable as error:
+                _LOG.warning("container %s may still be paused, will try again: %s", work.name, error)
+            finally:
+                self._under_way.discard(work.name)
+
+
+def _is_refused(call: asyncio.Task[None]) -> bool:
+    """Whether a call has ended with an answer that says no; without any answer it may have been heeded."""
+    error = None if call.cancelled() else call.exception()
+    return isinstance(error, CriError) and not isinstance(error, Unavailable)
 
 
 def _begin(work: Path, partial: Path) -> None:

@@ -78,9 +78,9 @@ class Leftovers:
         pods = {held.sandbox_id for held in self._objects.held.values() if held.id in with_task}
         in_use = pods | set(with_task) | set(self._objects.making)
         await asyncio.to_thread(end_lost_shims, self._client.socket, self._client.namespace, in_use)
+        await self._checkpoints.sweep()
         if not self._is_due:
             return
-        await self._checkpoints.sweep()
         kept = {*present, *self._objects.making, *self._objects.held}
         await self._files.remove_all_but(kept)
         await self._volumes.release_all_but(kept)
