@@ -98,8 +98,10 @@ class Execution:
         return await self._start(record, spec)
 
     async def _start(self, record: ContainerRecord, spec: ExecSpec) -> ProcessIO:
+        """Start a command; one whose caller goes away before it is up is killed once it is."""
         side = self._engines.of(record.engine)
-        return await side.health.guard(side.engine.processes.exec(record.id, spec))
+        start = side.health.guard(side.engine.processes.exec(record.id, spec))
+        return await self._jobs.finish(start, _end, undone_within_s=_SEE_KILL_S)
 
     async def open_attach(self, container_id: str, tty: bool, stdin: bool, stdout: bool, stderr: bool) -> ProcessIO:
         """Join a container's own streams; its terminal decides, not the caller's wish (SEM-04)."""
@@ -132,6 +134,13 @@ def check_command(command: tuple[str, ...]) -> None:
         raise InvalidArgument("the command is empty: give the program to run and its arguments")
     if any("\0" in word for word in command):
         raise InvalidArgument("the command has a NUL byte in it, which no program can be given")
+
+
+async def _end(process: ProcessIO) -> None:
+    try:
+        await process.kill()
+    finally:
+        await process.close()
 
 
 async def _read_all(process: ProcessIO, output: _Output) -> None:

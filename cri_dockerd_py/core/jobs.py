@@ -33,14 +33,19 @@ class Jobs:
         self,
         coroutine: Coroutine[Any, Any, Result],
         undo: Callable[[Result], Coroutine[Any, Any, object]] | None = None,
+        *,
+        undone_within_s: float | None = None,
     ) -> Result:
-        """Run to the end even when the caller is cancelled meanwhile; what that gave is then undone, if it can be."""
+        """Run to the end even when the caller is cancelled meanwhile; what that gave is then undone, if it can be.
+
+        The caller waits for that, no longer than it is told.
+        """
         job = self._start(object(), coroutine)
         try:
             return await asyncio.shield(job)
         except asyncio.CancelledError:
             if undo is not None:
-                await asyncio.shield(self._start(object(), _undo(job, undo)))
+                await asyncio.wait((self._start(object(), _undo(job, undo)),), timeout=undone_within_s)
             raise
 
     def _under_way(self, key: Hashable) -> asyncio.Task[Any] | None:

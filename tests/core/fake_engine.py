@@ -223,12 +223,42 @@ class _Containers(base.ContainerRuntime):
         return {"sandboxID": self.world.containers[container_id].sandbox_id}
 
 
+class _Exec(base.ProcessIO):
+    """A command that runs until it is killed."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.ended = asyncio.Event()
+
+    async def read(self) -> tuple[int, bytes] | None:
+        await self.ended.wait()
+        return None
+
+    async def write_stdin(self, data: bytes) -> None: ...
+
+    async def close_stdin(self) -> None: ...
+
+    async def resize(self, width: int, height: int) -> None: ...
+
+    async def wait(self) -> int:
+        await self.ended.wait()
+        return 128 + signal.SIGKILL
+
+    async def kill(self) -> None:
+        await self.world.step("kill exec")
+        self.ended.set()
+
+    async def close(self) -> None:
+        await self.world.step("close exec")
+
+
 class _Processes(base.ProcessRuntime):
     def __init__(self, world: World) -> None:
         self.world = world
 
     async def exec(self, container_id: str, spec: base.ExecSpec) -> base.ProcessIO:
-        raise Unimplemented("nothing can be executed here")
+        await self.world.step("exec")
+        return _Exec(self.world)
 
     async def attach(self, container_id: str, **streams: Any) -> base.ProcessIO:
         raise Unimplemented("nothing can be attached to here")

@@ -136,6 +136,25 @@ async def test_limits_that_were_set_are_on_record_without_the_caller(
     assert (resources.cpu_shares, resources.cpuset_cpus) == (300, "0")
 
 
+@pytest.mark.behaviour("EXS-05", "EXS-08")
+@pytest.mark.parametrize("is_up", [False, True])
+async def test_a_command_does_not_outlive_its_caller(core: Core, bench: Bench, barrier: Barrier, is_up: bool) -> None:
+    container_id = await container_of(core, await core.sandboxes.run(pod_spec()))
+    await core.containers.start(container_id)
+    bench.docker.hooks["exec"] = barrier
+    command = in_background(core.execution.exec_sync(container_id, ("sleep", "9"), 0))
+    await barrier.reached.wait()
+    if is_up:
+        barrier.open.set()
+        await asyncio.sleep(0.05)
+    async with asyncio.timeout(2):
+        await cancelled(command)
+    barrier.open.set()
+    async with asyncio.timeout(5):
+        while bench.docker.steps[-2:] != ["kill exec", "close exec"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.behaviour("GEN-14", "CRE-07")
 async def test_an_intent_of_a_caller_that_went_away_takes_nothing_of_the_next_one(
     core: Core, bench: Bench, barrier: Barrier, monkeypatch: pytest.MonkeyPatch
