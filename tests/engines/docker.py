@@ -134,6 +134,10 @@ class DockerEngine(RealEngine):
         """Make a container as `docker create` does."""
         return str(self.client.api.create_container("cri-test/busybox:1", "true", name=name)["Id"])
 
+    def mounts_images(self) -> bool:
+        """Return whether it can mount an image into a container: its own store's, or from 28 on containerd's."""
+        return not self.options.containerd_image_store or int(self.version().split(".")[0]) >= 28
+
     def runtime_of(self, container_id: str) -> str:
         """Return the OCI runtime of a container."""
         return str(self.client.api.inspect_container(container_id)["HostConfig"]["Runtime"])
