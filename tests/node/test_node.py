@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,7 @@ def test_the_package_is_installed_and_serves(node: Node) -> None:
     assert node.property(SERVICE, "ActiveState") == "active"
     assert "Serving" in node.property(SERVICE, "StatusText")
     assert node.sh("stat -c %a /run/cri-dockerd-py.sock") == "660"
+    assert node.sh("stat -c %a /run/cri-dockerd-py /var/lib/cri-dockerd-py").split() == ["700", "700"]
     assert node.sh("cri-dockerd-py version").startswith("cri-dockerd-py ")
 
 
@@ -39,6 +42,9 @@ def test_a_call_starts_the_service(node: Node) -> None:
     version = node.runtime.Version(cri.VersionRequest(), timeout=CALL_WITHIN_S, wait_for_ready=True)
     assert version.runtime_api_version == "v1"
     assert node.property(SERVICE, "ActiveState") == "active"
+    main_pid = node.property(SERVICE, "MainPID")
+    node.sh(f"systemctl reload {SERVICE}")
+    assert node.property(SERVICE, "MainPID") == main_pid
 
 
 def test_the_cgroup_driver_is_systemd(node: Node) -> None:
@@ -83,14 +89,15 @@ def test_a_pod_on_docker_lives_in_its_slice(node: Node) -> None:
     node.remove_pod(pod_id)
 
 
-def test_no_line_is_lost_over_restarts(node: Node) -> None:
+def count_over(node: Node, *interruptions: Callable[[], object]) -> None:
+    """Run a container that counts, interrupt the service, and see that its log has every line once."""
     pod = node.pod_config()
     pod_id = node.run_pod(pod)
     container_id = node.start_container(pod_id, pod, COUNT)
-    for restart in ("systemctl restart", "systemctl kill -s KILL --kill-who=main"):
+    for interrupt in interruptions:
         before = node.log_lines(container_id)
         node.wait(lambda before=before: node.log_lines(container_id) > before + 100, "lines of the log")
-        node.sh(f"{restart} {SERVICE}")
+        interrupt()
         node.wait_ready()
     before = node.log_lines(container_id)
     node.wait(lambda: node.log_lines(container_id) > before, "the log going on")
@@ -99,6 +106,11 @@ def test_no_line_is_lost_over_restarts(node: Node) -> None:
     path = node.container(container_id).log_path
     assert node.sh(f"""awk '$4 != "line" || $5 != NR - 1 {{print; exit}}' {path}""") == ""
     node.remove_pod(pod_id)
+
+
+def test_no_line_is_lost_over_restarts(node: Node) -> None:
+    restarts = ("systemctl restart", "systemctl kill -s KILL --kill-who=main")
+    count_over(node, *(partial(node.sh, f"{restart} {SERVICE}") for restart in restarts))
 
 
 def test_an_upgrade_keeps_pods_running(node: Node) -> None:
@@ -175,10 +187,14 @@ def test_a_checkpoint_is_an_archive(node: Node) -> None:
 
 
 def test_an_installation_after_a_removal_serves(node: Node) -> None:
-    node.sh("dpkg --remove cri-dockerd-py", 300)
-    assert node.property(SERVICE, "ActiveState") == "inactive"
-    node.sh(f"dpkg --force-depends -i {DELIVERED}/newer.deb", 300)
-    node.wait_ready()
+    """And the pods on containerd, which went on meanwhile, have lost nothing of their logs."""
+
+    def install_again() -> None:
+        node.sh("dpkg --remove cri-dockerd-py", 300)
+        assert node.property(SERVICE, "ActiveState") == "inactive"
+        node.sh(f"dpkg --force-depends -i {DELIVERED}/newer.deb", 300)
+
+    count_over(node, install_again)
     assert node.property(SERVICE, "ActiveState") == "active"
     assert node.property(SERVICE, "UnitFileState") == "enabled"
 
