@@ -143,7 +143,7 @@ class Feed:
             if drifted:
                 _LOG.warning("%s did not tell of changes of %s", self._engine.name, ", ".join(sorted(drifted)))
             await self._disk.measure(self._side)
-        except CriError as error:
+        except (CriError, OSError) as error:  # of a full disk, say: the service goes on, and tries again
             self._lost(str(error))
             return False
         self._health.up()

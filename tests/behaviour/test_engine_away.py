@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -167,6 +168,29 @@ def start_until_running(container: Container) -> None:
         return container.status().state == pb.CONTAINER_RUNNING
 
     eventually(runs, bool, "the container running", 30)
+
+
+@pytest.mark.behaviour("STA-12", "GEN-17")
+def test_what_cannot_be_cleared_up_keeps_nobody_from_serving(
+    cri: Cri, own_engine: RealEngine, server: CriServer
+) -> None:
+    if own_engine.kind != "containerd":
+        pytest.skip("Docker keeps the files of pods itself")
+    kept = server.root_dir / "containerd" / "sandboxes" / ("ab" * 32)
+    others = kept.with_name("cd" * 32)
+    for directory in (kept, others):
+        directory.mkdir(parents=True)
+        (directory / "resolv.conf").touch()
+    subprocess.run(["chattr", "+i", kept / "resolv.conf"], check=True)
+    try:
+        own_engine.kill()
+        eventually(lambda: runtime_ready(cri), lambda ready: not ready, "RuntimeReady false", 15)
+        own_engine.start()
+        eventually(lambda: runtime_ready(cri), bool, "RuntimeReady true", 30)
+        assert (kept / "resolv.conf").exists()
+        assert not others.exists()
+    finally:
+        subprocess.run(["chattr", "-i", kept / "resolv.conf"], check=True)
 
 
 @pytest.mark.behaviour("LCT-08", "CST-08", "SBS-05", "RCR-20")

@@ -8,7 +8,7 @@ import re
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tests.behaviour.traces import traces
@@ -64,42 +64,51 @@ def _kind(link: Path, target: str) -> str:
 
 def things(node: SoakNode, ids: Iterable[str]) -> Things:
     """Return what there is of pods, by kind; `ids` are those of all pods and containers that ever were."""
-    while True:
-        with contextlib.suppress(FileNotFoundError):  # a directory went while it was looked through
-            return _things(node, ids)
-
-
-def _things(node: SoakNode, ids: Iterable[str]) -> Things:
-    found: dict[str, Iterable[str]] = {}
-    for kind, items in traces(node.server).items():
-        found[kind] = items
-    if len(node.engines) > 1:
-        found |= {f"containerd: {kind}": items for kind, items in node.containerd.left().items()}
-    if "docker" in node.engines:
-        found |= _docker(node)
-    if "containerd" in node.engines:
-        found |= _containerd(node)
-    found |= _database(node.server.root_dir / "state.db")
     known = frozenset(ids)
-    found["cgroups"] = _cgroups(known)
-    found["pipes kept by the service manager"] = list(node.manager.kept)
-    found["states of the runtime"] = [str(path) for path in _RUNTIME_STATES.glob("*/*") if path.name in known]
-    found["mounts"] = [
-        line.split()[4]
-        for line in Path("/proc/self/mountinfo").read_text().splitlines()
-        if any(f" {directory}/" in line for directory in node.directories())
+    parts: list[Callable[[], Mapping[str, Iterable[str]]]] = [lambda: traces(node.server)]
+    if len(node.engines) > 1:
+        parts.append(lambda: {f"containerd: {kind}": items for kind, items in node.containerd.left().items()})
+    if "docker" in node.engines:
+        parts.append(lambda: _docker(node))
+    if "containerd" in node.engines:
+        parts.append(lambda: _containerd(node))
+    parts += [
+        lambda: _database(node.server.root_dir / "state.db"),
+        lambda: _of_the_kernel(node, known),
+        lambda: {"pipes kept by the service manager": list(node.manager.kept)},
+        lambda: {"files of the service": _below((node.server.root_dir, node.server.state_dir))},
+        lambda: {
+            "files of engines": _below(
+                (engine.directory / name for engine in node.engines.values() for name in ("exec", "c-state")),
+                _DOCKERS_OWN,
+            )
+        },
     ]
-    found["processes"] = _strangers(node)
-    found["files of the service"] = [
-        path for folder in (node.server.root_dir, node.server.state_dir) for path in _files(folder)
-    ]
-    found["files of engines"] = [
-        path
-        for engine in node.engines.values()
-        for name in ("exec", "c-state")
-        for path in _files(engine.directory / name, _DOCKERS_OWN)
-    ]
-    return {kind: frozenset(items) for kind, items in found.items()}
+    return {kind: items for part in parts for kind, items in _whole(part).items()}
+
+
+def _whole(part: Callable[[], Mapping[str, Iterable[str]]]) -> Things:
+    """Look again for as long as something goes while it is looked at."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return {kind: frozenset(items) for kind, items in part().items()}
+
+
+def _of_the_kernel(node: SoakNode, known: frozenset[str]) -> dict[str, Iterable[str]]:
+    return {
+        "cgroups": _cgroups(known),
+        "states of the runtime": [str(path) for path in _RUNTIME_STATES.glob("*/*") if path.name in known],
+        "mounts": [
+            line.split()[4]
+            for line in Path("/proc/self/mountinfo").read_text().splitlines()
+            if any(f" {directory}/" in line for directory in node.directories())
+        ],
+        "processes": _strangers(node),
+    }
+
+
+def _below(folders: Iterable[Path], without: frozenset[str] = frozenset()) -> list[str]:
+    return [path for folder in folders for path in _files(folder, without)]
 
 
 def grown(before: Things, after: Things) -> dict[str, list[str]]:

@@ -196,8 +196,8 @@ class Checkpoints:
             try:
                 await self._resume(work.name)
                 await asyncio.to_thread(_end, work, _partial_of(work))
-            except Unavailable as error:
-                _LOG.warning("container %s may still be paused, will try again: %s", work.name, error)
+            except (CriError, OSError) as error:
+                _LOG.warning("a checkpoint of container %s is not cleared up, will try again: %s", work.name, error)
             finally:
                 self._under_way.discard(work.name)
 

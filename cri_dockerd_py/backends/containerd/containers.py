@@ -181,7 +181,7 @@ class ContainerdContainers(ContainerRuntime):
         except BaseException:
             await self._tasks.erase_after_failure(held.id)
             await self._outputs.forget(held.id)
-            await self._statuses.put(held.id, before)
+            await self._statuses.note(held.id, before)
             raise
         self._objects.running[held.id] = pid
         return StartedProcess(pid, started_at_ns)
@@ -194,7 +194,7 @@ class ContainerdContainers(ContainerRuntime):
             reason=_START_FAILED,
             message=message,
         )
-        await self._statuses.put(held.id, status)
+        await self._statuses.note(held.id, status)
 
     # --- end
 

@@ -140,7 +140,15 @@ class ContainerdEngine:
             self._client, tasks, self._objects, self._statuses, self._leases, self._snapshots_of, paths
         )
         self._leftovers = Leftovers(
-            self._client, self._objects, runtimes, self._snapshots_of, files, volumes, paths, checkpoints
+            self._client,
+            self._objects,
+            runtimes,
+            self._snapshots_of,
+            files,
+            volumes,
+            paths,
+            checkpoints,
+            self._end_stale_leases,
         )
         if options.pause_image:
             self._pause: BuiltInPause | PauseImage = PauseImage(options.pause_image, self._images)
@@ -239,6 +247,10 @@ class ContainerdEngine:
     async def _chain_of(self, image_id: str, snapshotter: str) -> str:
         return await self._images.ensure_unpacked(image_id, snapshotter, "")
 
+    async def _end_stale_leases(self) -> None:
+        for purpose, keep_for_s in _LEASES.items():
+            await self._leases.end_stale(purpose, keep_for_s=keep_for_s)
+
     async def _prepare(self) -> None:
         """Look at the daemon afresh: it may have been restarted, upgraded or emptied."""
         facts = await self._daemon.refresh()
@@ -246,8 +258,6 @@ class ContainerdEngine:
         self._statuses.plugin_root = facts.plugin_root
         self._sharing.version = facts.version
         await self._sharing.sweep()
-        for purpose, keep_for_s in _LEASES.items():
-            await self._leases.end_stale(purpose, keep_for_s=keep_for_s)
         self._leftovers.look_again()
         log_plugin(facts, self._options.namespace)
         try:

@@ -280,7 +280,7 @@ class Exits:
                 exit_code=exit_code,
                 reason=exit_reason(exit_code, oom_killed=oom_killed),
             )
-            await self._statuses.put(held.id, status)
+            await self._statuses.note(held.id, status)
         return ProcessExited(held.id, status.exit_code, status.finished_at_ns, status.reason == "OOMKilled")
 
     async def _delete_wholly(self, object_id: str) -> None:

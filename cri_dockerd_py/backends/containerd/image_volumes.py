@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -61,18 +61,18 @@ class ImageVolumes:
                 with suppress(FileNotFoundError):
                     await asyncio.to_thread(directory.rmdir)
 
-    async def release_all_but(self, sandbox_ids: Collection[str]) -> None:
-        """Unmount what was mounted for sandboxes that are no more, and remove views that have lost their mounts."""
-        for directory in await asyncio.to_thread(host_mounts.children, self._directory):
-            if directory.name not in sandbox_ids:
-                await self.release(directory.name)
-        lost = [
-            info.name
-            async for info in self._snapshots.list([f'labels."{labels.SANDBOX_ID}"'])
-            if info.labels[labels.SANDBOX_ID] not in sandbox_ids
-        ]
-        for key in lost:
-            await self._snapshots.remove(key)
+    async def ids(self) -> Collection[str]:
+        """Return the sandboxes that have something mounted for them."""
+        return {path.name for path in await asyncio.to_thread(host_mounts.children, self._directory)}
+
+    async def views(self) -> Mapping[str, str]:
+        """Return the keys of all views, and whose they are: one that has lost its mount is not among `ids`."""
+        found = self._snapshots.list([f'labels."{labels.SANDBOX_ID}"'])
+        return {info.name: info.labels[labels.SANDBOX_ID] async for info in found}
+
+    async def remove_view(self, key: str) -> None:
+        """Remove a view without a mount; absent is fine."""
+        await self._snapshots.remove(key)
 
 
 def _key(sandbox_id: str, digest: str) -> str:

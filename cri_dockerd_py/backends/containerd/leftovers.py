@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Sequence
 from dataclasses import replace
 
 from cri_dockerd_py.backends import host_mounts
@@ -19,15 +21,16 @@ from cri_dockerd_py.backends.containerd.paths import EnginePaths
 from cri_dockerd_py.backends.containerd.runtimes import Runtimes
 from cri_dockerd_py.backends.containerd.sandbox_files import SandboxFiles
 from cri_dockerd_py.backends.containerd.sandbox_prepare import SnapshotsOf
-from cri_dockerd_py.errors import NotFound
+from cri_dockerd_py.errors import CriError, Unavailable
 
+_LOG = logging.getLogger(__name__)
 _AT_ONCE = 16
 
 
 class Leftovers:
     """Looks for them once after every contact with containerd: only a crash makes new ones.
 
-    Shims are looked for every time: one that was being started when containerd died may be lost only later.
+    Shims and leases are looked for every time: of what was being made when containerd died, or hung, some comes later.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Leftovers:
         volumes: ImageVolumes,
         paths: EnginePaths,
         checkpoints: Checkpoints,
+        end_stale_leases: Callable[[], Awaitable[None]],
     ) -> None:
         self._client = client
         self._objects = objects
@@ -49,7 +53,9 @@ class Leftovers:
         self._volumes = volumes
         self._paths = paths
         self._checkpoints = checkpoints
+        self._end_stale_leases = end_stale_leases
         self._is_due = True
+        self._has_looked = False
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     def look_again(self) -> None:
@@ -64,7 +70,9 @@ class Leftovers:
         async with self._slots:
             try:
                 mounts = await self._snapshots_of(held.snapshotter).mounts(held.snapshot_key)
-            except NotFound:
+            except Unavailable:
+                raise
+            except CriError:  # its snapshot is gone, or nobody can read it any more
                 return
         current = self._objects.held.get(held.id)
         if current is not None:
@@ -78,30 +86,63 @@ class Leftovers:
         pods = {held.sandbox_id for held in self._objects.held.values() if held.id in with_task}
         in_use = pods | set(with_task) | set(self._objects.making)
         await asyncio.to_thread(end_lost_shims, self._client.socket, self._client.namespace, in_use)
+        await self._end_stale_leases()
         await self._checkpoints.sweep()
         if not self._is_due:
             return
-        kept = {*present, *self._objects.making, *self._objects.held}
-        await self._files.remove_all_but(kept)
-        await self._volumes.release_all_but(kept)
-        await asyncio.to_thread(self._remove_directories, kept)
+        if not self._has_looked:
+            await asyncio.to_thread(self._clear_scratch)
+            self._has_looked = True
+        kept = _Kept(present, self._objects)
+        await self._clear(await self._files.ids(), kept, self._files.remove)
+        await self._clear(await self._volumes.ids(), kept, self._volumes.release)
+        views = {key: sandbox_id for key, sandbox_id in (await self._volumes.views()).items() if sandbox_id not in kept}
+        await self._clear(views, kept, self._volumes.remove_view)
+        await self._clear(await asyncio.to_thread(self._directories), kept, self._remove_directories)
         for snapshotter in self._runtimes.snapshotters():
-            await self._remove_snapshots(snapshotter, kept)
+            snapshots = self._snapshots_of(snapshotter)
+            ours = [info.name async for info in snapshots.list([f'labels."{labels.NAME}"'])]
+            await self._clear(ours, kept, snapshots.remove)
         self._is_due = False
 
-    def _remove_directories(self, kept: Collection[str]) -> None:
-        for path in host_mounts.children(self._paths.scratch):
-            host_mounts.unmount_and_remove(path)
-        for parent in (self._paths.containers, self._paths.container_states):
-            for path in host_mounts.children(parent):
-                if path.name not in kept:
-                    shutil.rmtree(path, ignore_errors=True)
+    async def _clear(
+        self, names: Iterable[str], kept: Container[str], remove: Callable[[str], Awaitable[object]]
+    ) -> None:
+        """Remove what has none of the names that are kept, each by itself: one that stays is no reason for others."""
+        for name in names:
+            if name in kept:
+                continue
+            try:
+                await remove(name)
+            except Unavailable:
+                raise
+            except (CriError, OSError) as error:
+                _LOG.warning("what is left of %s cannot be removed and stays: %s", name, error)
 
-    async def _remove_snapshots(self, snapshotter: str, kept: Collection[str]) -> None:
-        snapshots = self._snapshots_of(snapshotter)
-        lost = [info.name async for info in snapshots.list([f'labels."{labels.NAME}"']) if info.name not in kept]
-        for key in lost:
-            await snapshots.remove(key)
+    def _clear_scratch(self) -> None:
+        """Only an earlier process has left something there."""
+        for path in host_mounts.children(self._paths.scratch):
+            with contextlib.suppress(CriError, OSError):
+                host_mounts.unmount_and_remove(path)
+
+    def _directories(self) -> Collection[str]:
+        parents = (self._paths.containers, self._paths.container_states)
+        return {path.name for parent in parents for path in host_mounts.children(parent)}
+
+    async def _remove_directories(self, container_id: str) -> None:
+        for parent in (self._paths.containers, self._paths.container_states):
+            await asyncio.to_thread(shutil.rmtree, parent / container_id, ignore_errors=True)
+
+
+class _Kept:
+    """Ids that are in use at the moment of asking: what is being made beside a sweep is."""
+
+    def __init__(self, present: Collection[str], objects: Objects) -> None:
+        self._present = present
+        self._objects = objects
+
+    def __contains__(self, object_id: object) -> bool:
+        return object_id in self._present or object_id in self._objects.making or object_id in self._objects.held
 
 
 def _lacks_layer(held: Held) -> bool:

@@ -87,12 +87,10 @@ class SandboxFiles:
         with suppress(FileNotFoundError):
             shutil.rmtree(self._paths.sandbox(sandbox_id))
 
-    async def remove_all_but(self, sandbox_ids: Collection[str]) -> None:
-        """Remove the files of sandboxes that are no more."""
-        for directory in (self._paths.sandboxes, self._paths.sandbox_states):
-            for path in await asyncio.to_thread(host_mounts.children, directory):
-                if path.name not in sandbox_ids:
-                    await self.remove(path.name)
+    async def ids(self) -> Collection[str]:
+        """Return the sandboxes that have files."""
+        directories = (self._paths.sandboxes, self._paths.sandbox_states)
+        return {path.name for one in directories for path in await asyncio.to_thread(host_mounts.children, one)}
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -166,7 +166,7 @@ class ContainerdSnapshots:
             await self._outputs.finish(held.id, _SETTLE_WITHIN_S)
             status = self._statuses.known(held)
             lost = replace(status, finished_at_ns=time.time_ns(), exit_code=LOST_EXIT_CODE, reason=LOST_REASON, pid=0)
-            await self._statuses.put(held.id, lost)
+            await self._statuses.note(held.id, lost)
         self._objects.running.pop(held.id, None)
 
     def _has_run(self, held: Held) -> bool:

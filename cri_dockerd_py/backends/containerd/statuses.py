@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cri_dockerd_py.backends.containerd.objects import Held
 from cri_dockerd_py.backends.containerd.paths import EnginePaths
 from cri_dockerd_py.backends.containerd.status_file import ContainerStatus, read_status, write_status
+from cri_dockerd_py.backends.keyed_locks import KeyedLocks
+from cri_dockerd_py.errors import CriError, Internal, ResourceExhausted
+from cri_dockerd_py.network.settle import settle_call
+
+_LOG = logging.getLogger(__name__)
 
 
 class Statuses:
@@ -19,6 +26,7 @@ class Statuses:
         self.plugin_root: Path | None = None
         self._paths = paths
         self._known: dict[str, ContainerStatus] = {}
+        self._writing = KeyedLocks()
 
     def known(self, held: Held) -> ContainerStatus:
         """Return what is in memory: call `load` before."""
@@ -40,9 +48,28 @@ class Statuses:
         return status or ContainerStatus(held.created_at_ns)
 
     async def put(self, container_id: str, status: ContainerStatus) -> None:
-        """Put a status on file, and in memory."""
+        """Put a status in memory and on file; ResourceExhausted or Internal when it cannot be written."""
         self._known[container_id] = status
-        await asyncio.to_thread(write_status, self._paths.status(container_id), status)
+        async with self._writing.hold(container_id):
+            # What came while this waited is newer, and stays.
+            newest = self._known.get(container_id, status)
+            writing = asyncio.to_thread(self._write, container_id, newest)
+            await settle_call(writing, f"status of {container_id}")
+
+    def _write(self, container_id: str, status: ContainerStatus) -> None:
+        try:
+            write_status(self._paths.status(container_id), status)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            kind = ResourceExhausted if full else Internal
+            raise kind(f"the status of container {container_id} cannot be written: {error}") from error
+
+    async def note(self, container_id: str, status: ContainerStatus) -> None:
+        """Put what has happened in memory, and on file if that can be: it is true all the same."""
+        try:
+            await self.put(container_id, status)
+        except CriError as error:
+            _LOG.warning("%s; after a restart of the service it is not known", error)
 
     def add(self, container_id: str, status: ContainerStatus) -> None:
         """Take note of a container that was made a moment ago: its file comes with its start."""
