@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import subprocess
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from cri_dockerd_py.errors import CriError, Internal
 from cri_dockerd_py.model.container import ContainerMetadata, ContainerSpec, ImageSpec, Mount
 from cri_dockerd_py.model.resources import Resources
 from cri_dockerd_py.model.sandbox import DnsConfig, PodMetadata, SandboxSpec
@@ -21,6 +25,23 @@ from cri_dockerd_py.store.records import (
 )
 
 SPEC = SandboxSpec(PodMetadata("p", "u", "ns", 3), dns=DnsConfig(("1.1.1.1",)), labels={"a": "", "b/c": "é"})
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small file system."""
+    path = tmp_path / "small"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", path], check=True)
+    yield path
+    subprocess.run(["umount", "-l", path], check=True)
+
+
+def fill(disk: Path) -> None:
+    """Leave no room."""
+    with (disk / "filling").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
 
 
 async def opened(path: Path) -> tuple[Database, Records]:
@@ -79,6 +100,43 @@ async def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
     assert (tmp_path / "state.db.damaged").exists()
     assert (tmp_path / "state.db").stat().st_mode & 0o777 == 0o600
     await database.close()
+
+
+async def test_what_was_set_aside_before_stays(tmp_path: Path) -> None:
+    for content in (b"the first one" * 100, b"the second one" * 100, b"the third one" * 100):
+        (tmp_path / "state.db").write_bytes(content)
+        (tmp_path / "state.db-wal").unlink(missing_ok=True)
+        database, _ = await opened(tmp_path)
+        await database.close()
+    kept = sorted(path.read_bytes()[:9] for path in tmp_path.glob("state.db.damaged*"))
+    assert kept == [b"the first", b"the secon", b"the third"]
+
+
+async def test_a_file_that_cannot_be_opened_is_not_taken_for_a_damaged_one(disk: Path) -> None:
+    database, records = await opened(disk)
+    await records.begin_run_sandbox(SPEC, "docker")
+    await database.close()
+    fill(disk)
+    with pytest.raises(CriError, match=r"the database .*/state\.db cannot be used: .*room"):
+        await opened(disk)
+    assert not list(disk.glob("*.damaged*"))
+
+    (disk / "filling").unlink()
+    database, records = await opened(disk)
+    assert len((await records.load()).intents) == 1
+    await database.close()
+
+
+async def test_a_file_that_is_locked_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database, records = await opened(tmp_path)
+    await database.close()
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, timeout=0))
+    with contextlib.closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(Internal, match="database is locked"):
+            await opened(tmp_path)
+    assert not list(tmp_path.glob("*.damaged*"))
 
 
 async def test_a_failed_step_writes_nothing(tmp_path: Path) -> None:
