@@ -147,20 +147,26 @@ class Database:
                 self._connection = _open(self.path)
 
     async def run(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Return `function(connection)`; all that it writes is committed together, or nothing is."""
+        """Return `function(connection)`; all that it writes is committed together, or nothing is.
+
+        A failure of the database is ResourceExhausted where its disk is full, and Internal otherwise.
+        """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, function)
 
     def _transact(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
         if self._connection is None:
             raise Internal(f"the database {self.path} is not open")
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            result = function(self._connection)
-            self._connection.execute("COMMIT")
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        return result
+        with _translated(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = function(self._connection)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                # On a full disk SQLite has rolled back by itself, and there is nothing left to roll back.
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+            return result
 
     async def close(self) -> None:
         """Close the file after what was queued before."""

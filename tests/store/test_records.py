@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cri_dockerd_py.errors import CriError, Internal
+from cri_dockerd_py.errors import CriError, Internal, ResourceExhausted
 from cri_dockerd_py.model.container import ContainerMetadata, ContainerSpec, ImageSpec, Mount
 from cri_dockerd_py.model.resources import Resources
 from cri_dockerd_py.model.sandbox import DnsConfig, PodMetadata, SandboxSpec
@@ -128,7 +128,7 @@ async def test_a_file_that_cannot_be_opened_is_not_taken_for_a_damaged_one(disk:
 
 
 async def test_a_file_that_is_locked_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    database, records = await opened(tmp_path)
+    database, _ = await opened(tmp_path)
     await database.close()
     monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, timeout=0))
     with contextlib.closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as other:
@@ -149,6 +149,32 @@ async def test_a_failed_step_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         await database.run(half)
     assert (await records.load()).intents == ()
+    await database.close()
+
+
+async def test_a_full_disk_is_told_and_it_goes_on_when_there_is_room(disk: Path) -> None:
+    database, records = await opened(disk)
+    begun = [await records.begin_run_sandbox(SPEC, "docker")]
+
+    async def begin_many() -> None:
+        while True:
+            begun.append(await records.begin_run_sandbox(SPEC, "docker"))
+
+    fill(disk)
+    with pytest.raises(ResourceExhausted, match=r"state\.db cannot be used: .* is full .*make room"):
+        await begin_many()
+    (disk / "filling").unlink()
+    begun.append(await records.begin_run_sandbox(SPEC, "docker"))
+    assert [intent.id for intent in (await records.load()).intents] == begun
+    await database.close()
+
+
+async def test_what_the_database_refuses_is_told_and_written_in_no_part(tmp_path: Path) -> None:
+    database, _ = await opened(tmp_path)
+    statements = iter(["INSERT INTO withheld VALUES ('a')", "INSERT INTO withheld VALUES ('a')"])
+    with pytest.raises(Internal, match="UNIQUE constraint failed"):
+        await database.run(lambda db: [db.execute(statement) for statement in statements])
+    assert await database.run(lambda db: db.execute("SELECT * FROM withheld").fetchall()) == []
     await database.close()
 
 
