@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -23,25 +22,16 @@ from cri_dockerd_py.store.records import (
     read_create_intent,
     read_run_intent,
 )
+from tests.small_disk import SmallDisk, small_disk
 
 SPEC = SandboxSpec(PodMetadata("p", "u", "ns", 3), dns=DnsConfig(("1.1.1.1",)), labels={"a": "", "b/c": "é"})
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small file system."""
-    path = tmp_path / "small"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", path], check=True)
-    yield path
-    subprocess.run(["umount", "-l", path], check=True)
-
-
-def fill(disk: Path) -> None:
-    """Leave no room."""
-    with (disk / "filling").open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A disk for the database."""
+    with small_disk(tmp_path / "small") as disk:
+        yield disk
 
 
 async def opened(path: Path) -> tuple[Database, Records]:
@@ -112,17 +102,17 @@ async def test_what_was_set_aside_before_stays(tmp_path: Path) -> None:
     assert kept == [b"the first", b"the secon", b"the third"]
 
 
-async def test_a_file_that_cannot_be_opened_is_not_taken_for_a_damaged_one(disk: Path) -> None:
-    database, records = await opened(disk)
+async def test_a_file_that_cannot_be_opened_is_not_taken_for_a_damaged_one(disk: SmallDisk) -> None:
+    database, records = await opened(disk.path)
     await records.begin_run_sandbox(SPEC, "docker")
     await database.close()
-    fill(disk)
+    disk.fill()
     with pytest.raises(CriError, match=r"the database .*/state\.db cannot be used: .*room"):
-        await opened(disk)
-    assert not list(disk.glob("*.damaged*"))
+        await opened(disk.path)
+    assert not list(disk.path.glob("*.damaged*"))
 
-    (disk / "filling").unlink()
-    database, records = await opened(disk)
+    disk.make_room()
+    database, records = await opened(disk.path)
     assert len((await records.load()).intents) == 1
     await database.close()
 
@@ -152,18 +142,18 @@ async def test_a_failed_step_writes_nothing(tmp_path: Path) -> None:
     await database.close()
 
 
-async def test_a_full_disk_is_told_and_it_goes_on_when_there_is_room(disk: Path) -> None:
-    database, records = await opened(disk)
+async def test_a_full_disk_is_told_and_it_goes_on_when_there_is_room(disk: SmallDisk) -> None:
+    database, records = await opened(disk.path)
     begun = [await records.begin_run_sandbox(SPEC, "docker")]
 
     async def begin_many() -> None:
         while True:
             begun.append(await records.begin_run_sandbox(SPEC, "docker"))
 
-    fill(disk)
+    disk.fill()
     with pytest.raises(ResourceExhausted, match=r"state\.db cannot be used: .* is full .*make room"):
         await begin_many()
-    (disk / "filling").unlink()
+    disk.make_room()
     begun.append(await records.begin_run_sandbox(SPEC, "docker"))
     assert [intent.id for intent in (await records.load()).intents] == begun
     await database.close()
