@@ -37,11 +37,18 @@ class AdminService:
     async def MigrateImages(self, request: pb.MigrateImagesRequest) -> AsyncGenerator[pb.ImageProgress, None]:
         options = decode.plan_options(request.options)
         news: asyncio.Queue[ImageProgress | None] = asyncio.Queue()
-        async with asyncio.TaskGroup() as group:
-            copying = group.create_task(self._migrations.bring_images(options, news.put_nowait), name="images")
-            copying.add_done_callback(lambda _: news.put_nowait(None))
+        copying = asyncio.get_running_loop().create_task(
+            self._migrations.bring_images(options, news.put_nowait), name="images"
+        )
+        copying.add_done_callback(lambda _: news.put_nowait(None))
+        # No TaskGroup: it would cancel the caller's task wherever that is while it holds what was yielded.
+        try:
             while (progress := await news.get()) is not None:
                 yield encode.image_progress(progress)
+            await copying
+        finally:
+            copying.cancel()
+            await asyncio.wait((copying,))
 
     async def MigrateRun(self, request: pb.MigrateRunRequest) -> pb.Migration:
         await self._migrations.run(decode.run_options(request), decode.pod_facts(request.options))

@@ -10,6 +10,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from cri_dockerd_py.errors import Internal
@@ -30,6 +31,11 @@ class Journal:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    @property
+    def path(self) -> Path:
+        """The file that it is in."""
+        return self._database.path
 
     async def begin(self, run: Run, moves: Iterable[Move]) -> Run:
         """Record a migration with its moves, and return it with its id."""
@@ -78,7 +84,7 @@ def _read(kind: type[Value], version: int, text: str) -> Value:
     if version > ROW_VERSION:
         raise Internal(
             f"the journal of the migration was written by a newer version of this service (rows of version {version}, "
-            f"known is {ROW_VERSION}): install that version again to go on with it"
+            f"known is {ROW_VERSION})"
         )
     document = json.loads(text)
     for number in range(version, ROW_VERSION):

@@ -7,8 +7,9 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
-from cri_dockerd_py.errors import FailedPrecondition, Unavailable
+from cri_dockerd_py.errors import CriError, FailedPrecondition, Unavailable
 from cri_dockerd_py.migration.facts import PodFacts
 from cri_dockerd_py.migration.finish import FinishReport, finish
 from cri_dockerd_py.migration.images import ImageCopies, Transfers
@@ -40,12 +41,21 @@ class Migrations:
         self._board = Board()
         self._runner: Runner | None = None
         self._job: asyncio.Task[None] | None = None
+        self._unreadable = ""  # why the journal cannot be acted on
 
     # --- life
 
     async def restore(self) -> None:
-        """Go on with what an earlier process was doing; call it when the engines have been read."""
-        last = await self._journal.last()
+        """Go on with what an earlier process was doing; call it when the engines have been read.
+
+        A journal that cannot be read stops migrations, and nothing else: pods are served as they are.
+        """
+        try:
+            last = await self._journal.last()
+        except (CriError, ValueError, KeyError) as error:
+            self._unreadable = _unreadable(error, self._journal.path)
+            _LOG.error("%s", self._unreadable)
+            return
         if last is None:
             return
         run, moves = last
@@ -78,6 +88,7 @@ class Migrations:
 
     def watch(self) -> AsyncIterator[Progress]:
         """Yield the newest migration's progress, now and whenever it changes."""
+        self._require_journal()
         return self._board.watch()
 
     # --- doing
@@ -214,12 +225,18 @@ class Migrations:
 
     # --- conditions
 
+    def _require_journal(self) -> None:
+        if self._unreadable:
+            raise FailedPrecondition(self._unreadable)
+
     def _require_runner(self) -> Runner:
+        self._require_journal()
         if self._runner is None:
             raise FailedPrecondition("there is no migration; `migrate run --to ENGINE` begins one")
         return self._runner
 
     async def _require_idle(self) -> None:
+        self._require_journal()
         if self._runner is None:
             return
         if self._runner.run.state.ended:
@@ -240,3 +257,11 @@ class Migrations:
                 "kubelet has not listed pods here for more than a minute, and it is kubelet that moves them: "
                 "start it, and see that it uses this service's socket"
             )
+
+
+def _unreadable(error: Exception, path: Path) -> str:
+    return (
+        f"the newest migration in {path} cannot be read, so nothing is moved; pods are served as they are: {error}. "
+        "Install the version that wrote it and restart the service to go on; or, to give that migration up, stop the "
+        f"service, delete the rows of the tables `moves` and `migrations` in {path}, and start it again"
+    )

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sqlite3
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from cri_dockerd_py.errors import Internal
+from cri_dockerd_py.errors import CriError, Internal, ResourceExhausted
 
+_LOG = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 #: One entry per schema version, applied in order; never edit an entry that was released.
@@ -57,10 +60,23 @@ _MIGRATIONS = (
 )
 
 
+#: What SQLite says of a file that will never be readable again; all else may pass.
+_DAMAGES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def _open(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    path.chmod(0o600)
+    try:
+        path.chmod(0o600)
+        _prepare(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute("PRAGMA cache_size=-512")
@@ -69,14 +85,42 @@ def _open(path: Path) -> sqlite3.Connection:
         raise Internal(f"{path} was written by a newer version (schema {version}); install that version again")
     for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
         connection.executescript(f"BEGIN; {script} PRAGMA user_version={number}; COMMIT;")
-    return connection
 
 
-def _set_aside(path: Path) -> None:
-    """Rename a damaged database, so that a node comes up without it; nothing that runs depends on it."""
-    for suffix in ("", "-wal", "-shm"):
+def _kind(error: sqlite3.Error) -> int:
+    """Return SQLite's result code without its details; 0 for an error of Python's module itself."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Raise what SQLite says as an error of ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _failure(error, path) from error
+
+
+def _failure(error: sqlite3.Error, path: Path) -> CriError:
+    text = f"the database {path} cannot be used: {error} ({getattr(error, 'sqlite_errorname', type(error).__name__)})"
+    if _kind(error) == sqlite3.SQLITE_FULL:
+        return ResourceExhausted(f"{text}; make room on its file system")
+    return Internal(f"{text}; see that its file system has room, can be written and has no errors")
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename a damaged database, so that a node comes up without it; nothing that runs depends on it.
+
+    Return where it is now. One that was set aside before stays.
+    """
+    parts = ("", "-wal", "-shm")
+    ending = ".damaged"
+    while any(Path(f"{path}{part}{ending}").exists() for part in parts):
+        ending = f".damaged-{time.time_ns()}"
+    for part in parts:
         with contextlib.suppress(FileNotFoundError):
-            Path(f"{path}{suffix}").rename(f"{path}{suffix}.damaged")
+            Path(f"{path}{part}").rename(f"{path}{part}{ending}")
+    return Path(f"{path}{ending}")
 
 
 class Database:
@@ -88,31 +132,41 @@ class Database:
         self._connection: sqlite3.Connection | None = None
 
     async def open(self) -> None:
-        """Open or create the file; a damaged one is set aside."""
+        """Open or create the file; a damaged one is set aside, any other failure is raised and leaves it as it is."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
 
     def _open(self) -> None:
-        try:
-            self._connection = _open(self.path)
-        except sqlite3.DatabaseError:
-            _set_aside(self.path)
-            self._connection = _open(self.path)
+        with _translated(self.path):
+            try:
+                self._connection = _open(self.path)
+            except sqlite3.Error as error:
+                if _kind(error) not in _DAMAGES:
+                    raise
+                kept = _set_aside(self.path)
+                _LOG.error("%s is damaged (%s): it is kept as %s, and a new one is begun", self.path, error, kept)
+                self._connection = _open(self.path)
 
     async def run(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Return `function(connection)`; all that it writes is committed together, or nothing is."""
+        """Return `function(connection)`; all that it writes is committed together, or nothing is.
+
+        A failure of the database is ResourceExhausted where its disk is full, and Internal otherwise.
+        """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, function)
 
     def _transact(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
         if self._connection is None:
             raise Internal(f"the database {self.path} is not open")
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            result = function(self._connection)
-            self._connection.execute("COMMIT")
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        return result
+        with _translated(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = function(self._connection)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                # On a full disk SQLite has rolled back by itself, and there is nothing left to roll back.
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+            return result
 
     async def close(self) -> None:
         """Close the file after what was queued before."""

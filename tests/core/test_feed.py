@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
-from cri_dockerd_py.backends.base import Connected, EngineEvent, ImagesChanged
-from cri_dockerd_py.model.container import ImageSpec
-from tests.core.conftest import IMAGE_ID, Bench, app_image
+from cri_dockerd_py.backends.base import Connected, EngineEvent, ImagesChanged, ProcessExited
+from cri_dockerd_py.errors import ResourceExhausted
+from cri_dockerd_py.model.container import ContainerState, ImageSpec
+from tests.core.conftest import IMAGE_ID, Bench, app_image, app_spec, pod_spec
 from tests.core.fake_engine import World
+from tests.small_disk import small_disk
 
 
 async def test_a_stream_that_opens_during_a_comparison_asks_for_another_one(bench: Bench) -> None:
@@ -96,3 +99,23 @@ async def test_a_refresh_during_a_comparison_is_newer_than_that(bench: Bench) ->
             await core.images.refresh("docker")
         await core._jobs.close(within_s=5)
         assert core.inventory.images.keys() == {FOREIGN_ID}
+
+
+async def test_ends_are_seen_while_the_disk_is_full(bench: Bench, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small") as disk:
+        bench.directory = disk.path
+        async with bench.core(bench.docker) as core, asyncio.timeout(30):
+            sandbox_id = await core.sandboxes.run(pod_spec())
+            ids = [await core.containers.create(sandbox_id, app_spec(name)) for name in ("one", "two")]
+            for container_id in ids:
+                await core.containers.start(container_id)
+            disk.fill()
+            for container_id in ids:
+                bench.docker.kill(container_id)
+                bench.docker.tell(ProcessExited(container_id, 137, 1))
+                while core.inventory.containers[container_id].state is not ContainerState.EXITED:
+                    await core.migration.wait_changed(core.migration.generation, 1.0)
+            with pytest.raises(ResourceExhausted, match="make room"):
+                await core.sandboxes.run(pod_spec())
+            disk.make_room()
+            await core.sandboxes.remove(sandbox_id)

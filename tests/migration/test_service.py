@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 
 import pytest
 
 from cri_dockerd_py.errors import FailedPrecondition, Unavailable
 from cri_dockerd_py.migration.moves import MoveState, RunState
 from cri_dockerd_py.model.image import ImageRecord
+from cri_dockerd_py.store.database import Database
 from tests.migration.conftest import Scene, options
 from tests.migration.fake_node import CONTAINERD, DOCKER
 
@@ -320,3 +322,44 @@ async def test_finish_buries_the_dead_and_tells_what_is_left(scene: Scene) -> No
     report = await scene.migrations.finish()
     assert (report.buried, report.complete) == (1, True)
     assert scene.node.pins == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("UPDATE migrations SET version=99", "newer version"),
+        ("UPDATE moves SET version=99", "newer version"),
+        ("UPDATE migrations SET record='{\"id\":1'", "Expecting"),
+        ("UPDATE moves SET record='{}'", "expected a Move"),
+    ],
+)
+async def test_a_journal_that_cannot_be_read_stops_migrations_alone(
+    scene: Scene, database: Database, caplog: pytest.LogCaptureFixture, change: str, told: str
+) -> None:
+    add_pods(scene, 2)
+    await scene.migrations.run(options(pods=("default/web-0",)))
+    await scene.ended()
+    where = scene.engines()
+    await database.run(lambda db: db.execute(change))
+    await scene.restart()
+
+    text = f"{database.path} cannot be read, so nothing is moved; .*{told}.*delete the rows"
+    assert re.search(text, caplog.text)
+    migrations = scene.migrations
+    for ask in (migrations.resume, migrations.rollback, migrations.pause, migrations.abort, migrations.finish):
+        with pytest.raises(FailedPrecondition, match=text):
+            await ask()
+    with pytest.raises(FailedPrecondition, match=text):
+        await migrations.run(options())
+    with pytest.raises(FailedPrecondition, match=text):
+        await migrations.bring_images(options().plan, lambda _: None)
+    with pytest.raises(FailedPrecondition, match=text):
+        migrations.watch()
+    assert migrations.plan(options().plan).moves
+    assert scene.engines() == where
+
+    await database.run(lambda db: [db.execute(f"DELETE FROM {table}") for table in ("moves", "migrations")])
+    await scene.restart()
+    await scene.migrations.run(options())
+    assert (await scene.ended()).run is not None
+    assert set(map(frozenset, scene.engines().values())) == {frozenset({CONTAINERD})}
