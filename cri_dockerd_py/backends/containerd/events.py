@@ -122,13 +122,13 @@ class ContainerdEvents(EventSource):
         async with _running(self._read(echo, heard), "containerd events") as reader:
             await self._wait_for_echo(echo, heard, reader)
             yield Connected()
-            await self._execs.reconcile()
-            while True:
-                item = await self._news.get()
-                if not isinstance(item, _End):
-                    yield item
-                elif item.stream == echo:
-                    raise item.error
+            async with _running(self._execs.reconcile(), "ends of execs that were missed"):
+                while True:
+                    item = await self._news.get()
+                    if not isinstance(item, _End):
+                        yield item
+                    elif item.stream == echo:
+                        raise item.error
 
     async def _wait_for_echo(self, echo: str, heard: asyncio.Event, reader: asyncio.Task[None]) -> None:
         """Publish until the stream says so itself: from then on nothing is missed."""
