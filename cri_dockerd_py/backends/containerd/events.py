@@ -31,6 +31,7 @@ from cri_dockerd_py.backends.base import (
     ImagesChanged,
     ObjectAppeared,
     ObjectGone,
+    ProcessExited,
     ProcessStarted,
 )
 from cri_dockerd_py.backends.containerd import labels
@@ -83,8 +84,8 @@ class ContainerdEvents(EventSource):
         self._execs = execs
         self._ooms = ooms
         self._news: asyncio.Queue[EngineEvent | _End] = asyncio.Queue()
-        exits.tell = self._news.put_nowait
-        objects.on_gone = lambda object_id: self._news.put_nowait(ObjectGone(object_id))
+        exits.tell = self._ended
+        objects.on_gone = self._gone
 
     async def snapshot(self) -> EngineSnapshot:
         """Return all that is ours."""
@@ -184,6 +185,14 @@ class ContainerdEvents(EventSource):
             self._exits.ended(event.container_id, event.exit_status, time_ns(event.exited_at), event.pid)
         else:
             self._execs.ended(event.id, event.exit_status)
+
+    def _ended(self, event: ProcessExited) -> None:
+        self._execs.container_ended(event.id)
+        self._news.put_nowait(event)
+
+    def _gone(self, object_id: str) -> None:
+        self._execs.container_ended(object_id)
+        self._news.put_nowait(ObjectGone(object_id))
 
     def _started(self, event: TaskStart, at_ns: int) -> None:
         held = self._objects.held.get(event.container_id)

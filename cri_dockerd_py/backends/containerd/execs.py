@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from cri_dockerd_py.backends.containerd.tasks import UNKNOWN_EXIT_CODE, Tasks, TaskState
 from cri_dockerd_py.errors import CriError
@@ -11,6 +12,8 @@ from cri_dockerd_py.errors import CriError
 _LOG = logging.getLogger(__name__)
 _ASK_WITHIN_S = 5.0
 _ASK_AGAIN_S = 10.0
+#: How much later than its container's end that of an exec may be told.
+_LATE_NEWS_WITHIN_S = 5.0
 
 
 class Execs:
@@ -31,6 +34,16 @@ class Execs:
         awaited = self._awaited.pop(exec_id, None)
         if awaited is not None and not awaited[1].done():
             awaited[1].set_result(exit_code)
+
+    def container_ended(self, container_id: str) -> None:
+        """Nothing runs in a container any more; a shim that died with it does not tell of the ends of execs."""
+        left = [exec_id for exec_id, (owner, _) in self._awaited.items() if owner == container_id]
+        if left:
+            asyncio.get_running_loop().call_later(_LATE_NEWS_WITHIN_S, self._lost, left)
+
+    def _lost(self, exec_ids: Sequence[str]) -> None:
+        for exec_id in exec_ids:
+            self.ended(exec_id, UNKNOWN_EXIT_CODE)
 
     def forget(self, exec_id: str) -> None:
         """Nobody waits any more."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from cri_dockerd_py.backends.containerd.execs import Execs
 from cri_dockerd_py.backends.containerd.tasks import TaskInfo, Tasks, TaskState
 from cri_dockerd_py.errors import Unavailable
 from tests.backends.conftest import opened
-from tests.behaviour.client import host_pids
+from tests.behaviour.client import host_pids, stopped_shim
 from tests.engines import ContainerdNode
 
 
@@ -67,22 +67,6 @@ async def relay(node: ContainerdNode, directory: Path) -> AsyncIterator[Relay]:
         relay.cut()
 
 
-def shim_of(container_id: str) -> int:
-    """Return the pid of a running container's shim."""
-    status = Path(f"/proc/{host_pids(container_id)[0]}/status").read_text()
-    return int(status.partition("PPid:")[2].split()[0])
-
-
-@contextlib.contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """Stop a process meanwhile."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 @pytest.mark.behaviour("EXS-08", "LCT-08")
 async def test_an_exec_whose_shim_hangs_does_not_hold_up_events(
     containerd_node: ContainerdNode, tmp_path: Path
@@ -94,7 +78,7 @@ async def test_an_exec_whose_shim_hangs_does_not_hold_up_events(
         hangs = await backend.start(await backend.run())
         other = await backend.start(await backend.run())
         process = await backend.engine.processes.exec(hangs, ExecSpec(("sleep", "7651")))
-        with stopped(shim_of(hangs)):
+        with stopped_shim(hangs):
             backend.seen.clear()
             relayed.cut()
             await backend.event(lambda event: isinstance(event, Connected))
