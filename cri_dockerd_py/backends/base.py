@@ -88,12 +88,16 @@ class ProcessStarted:
 
 @dataclass(frozen=True, slots=True)
 class ProcessExited:
-    """A sandbox's or container's first process has ended, and all of its output is in the log."""
+    """A sandbox's or container's first process has ended, and all of its output is in the log.
+
+    `reason` is "" where the exit code and `oom_killed` tell it.
+    """
 
     id: str
     exit_code: int
     at_ns: int
     oom_killed: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,7 +174,9 @@ class Feed:
         if sandbox is not None:
             self._inventory.put_sandbox(replace(sandbox, state=SandboxState.NOTREADY, pid=0))
         else:
-            self._inventory.mark_exited(event.id, event.exit_code, event.at_ns, oom_killed=event.oom_killed)
+            self._inventory.mark_exited(
+                event.id, event.exit_code, event.at_ns, oom_killed=event.oom_killed, reason=event.reason
+            )
             record = self._inventory.containers.get(event.id)
             if record is not None:
                 await self._records.put_container(stored(record))

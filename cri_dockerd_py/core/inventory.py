@@ -197,7 +197,14 @@ class Inventory:
         self._wake(container_id)
 
     def mark_exited(
-        self, container_id: str, exit_code: int, at_ns: int, *, oom_killed: bool = False, started_at_ns: int = 0
+        self,
+        container_id: str,
+        exit_code: int,
+        at_ns: int,
+        *,
+        oom_killed: bool = False,
+        reason: str = "",
+        started_at_ns: int = 0,
     ) -> None:
         """Put a container that has ended by itself or by a signal; what is known better already is kept."""
         record = self.containers.get(container_id)
@@ -211,7 +218,7 @@ class Inventory:
                 started_at_ns=started,
                 finished_at_ns=max(at_ns, started),
                 exit_code=exit_code,
-                reason=exit_reason(exit_code, oom_killed=oom_killed),
+                reason=reason or exit_reason(exit_code, oom_killed=oom_killed),
                 pid=0,
             )
         )

@@ -321,11 +321,16 @@ def host_pids(container_id: str) -> list[int]:
     return sorted(found)
 
 
+def shim_of(container_id: str) -> int:
+    """Return the parent of a container's process, which does what an engine asks for."""
+    status = Path(f"/proc/{host_pids(container_id)[0]}/status").read_text()
+    return int(status.partition("PPid:")[2].split()[0])
+
+
 @contextlib.contextmanager
-def stopped_shim(container: Container) -> Iterator[None]:
-    """Let the engine do nothing to a container meanwhile: the parent of its process does what an engine asks for."""
-    status = Path(f"/proc/{host_pids(container.id)[0]}/status").read_text()
-    shim = int(status.partition("PPid:")[2].split()[0])
+def stopped_shim(container_id: str) -> Iterator[None]:
+    """Let the engine do nothing to a container meanwhile."""
+    shim = shim_of(container_id)
     os.kill(shim, signal.SIGSTOP)
     try:
         yield

@@ -95,7 +95,7 @@ def test_a_checkpoint_that_is_given_up_during_the_pause_leaves_the_container_run
     if shutil.which("criu") is None:
         pytest.skip("CRIU is not installed")
     location = str(host_directory / "checkpoint.tar")
-    with stopped_shim(container):
+    with stopped_shim(container.id):
         call = cri.begin("CheckpointContainer", container_id=container.id, location=location, timeout=1)
         threading.Event().wait(0.5)
         if given_up == "by the caller":

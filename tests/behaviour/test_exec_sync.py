@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 
@@ -9,7 +11,7 @@ import grpc
 import pytest
 
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as pb
-from tests.behaviour.client import Container, Cri, Pod, eventually, refused, stopped_shim
+from tests.behaviour.client import Container, Cri, Pod, eventually, host_pids, refused, shim_of, stopped_shim
 from tests.behaviour.conftest import OWN_SERVICE
 from tests.engines import DockerEngine, RealEngine
 
@@ -93,7 +95,7 @@ def test_command_that_is_not_up_when_it_is_given_up_is_killed_later(
     if not isinstance(engine, DockerEngine):
         pytest.skip("containerd answers when the process is up")
     container = pod.start()
-    with stopped_shim(container):
+    with stopped_shim(container.id):
         started = time.monotonic()
         call = cri.begin("ExecSync", container_id=container.id, cmd=["sleep", "7659"], timeout=1)
         eventually(lambda: engine.exec_events(container.id), lambda events: "exec_start" in events, "the start")
@@ -107,6 +109,24 @@ def test_command_that_is_not_up_when_it_is_given_up_is_killed_later(
         assert "exec_die" not in engine.exec_events(container.id)
     events = eventually(lambda: engine.exec_events(container.id), lambda events: "exec_die" in events, "the end")
     assert events["exec_die"]["exitCode"] == "137"
+
+
+@OWN_SERVICE
+@pytest.mark.behaviour("EXS-08", "CST-08")
+@pytest.mark.usefixtures("containerd_node")
+def test_command_whose_shim_dies_ends_with_its_container(cri: Cri) -> None:
+    pod = cri.run_pod()
+    container, other = pod.start(), pod.start()
+    call = cri.begin("ExecSync", container_id=container.id, cmd=["sleep", "7660"], timeout=0, deadline=40)
+    eventually(lambda: container.sh("ps -o args"), lambda text: "sleep 7660" in text, "the process")
+    container.exec("true")  # by then, the shim has answered that the one before is up
+    os.kill(shim_of(container.id), signal.SIGKILL)
+    for ended in (container, other):
+        status = eventually(ended.status, lambda status: status.state == pb.CONTAINER_EXITED, "EXITED", 15)
+        assert (status.exit_code, status.reason) in ((137, "Error"), (255, "Unknown"))
+        assert host_pids(ended.id) == []
+    assert call.result().exit_code == 255
+    pod.remove()
 
 
 @pytest.mark.behaviour("EXS-07")

@@ -203,6 +203,7 @@ class ContainerdEngine:
             tasks,
             self._objects,
             self._exits,
+            execs,
             self._daemon,
             self._images,
             self._outputs,

@@ -31,6 +31,7 @@ from cri_dockerd_py.backends.base import (
     ImagesChanged,
     ObjectAppeared,
     ObjectGone,
+    ProcessExited,
     ProcessStarted,
 )
 from cri_dockerd_py.backends.containerd import labels
@@ -83,8 +84,8 @@ class ContainerdEvents(EventSource):
         self._execs = execs
         self._ooms = ooms
         self._news: asyncio.Queue[EngineEvent | _End] = asyncio.Queue()
-        exits.tell = self._news.put_nowait
-        objects.on_gone = lambda object_id: self._news.put_nowait(ObjectGone(object_id))
+        exits.tell = self._ended
+        objects.on_gone = self._gone
 
     async def snapshot(self) -> EngineSnapshot:
         """Return all that is ours."""
@@ -122,13 +123,13 @@ class ContainerdEvents(EventSource):
         async with _running(self._read(echo, heard), "containerd events") as reader:
             await self._wait_for_echo(echo, heard, reader)
             yield Connected()
-            await self._execs.reconcile()
-            while True:
-                item = await self._news.get()
-                if not isinstance(item, _End):
-                    yield item
-                elif item.stream == echo:
-                    raise item.error
+            async with _running(self._execs.reconcile(), "ends of execs that were missed"):
+                while True:
+                    item = await self._news.get()
+                    if not isinstance(item, _End):
+                        yield item
+                    elif item.stream == echo:
+                        raise item.error
 
     async def _wait_for_echo(self, echo: str, heard: asyncio.Event, reader: asyncio.Task[None]) -> None:
         """Publish until the stream says so itself: from then on nothing is missed."""
@@ -184,6 +185,14 @@ class ContainerdEvents(EventSource):
             self._exits.ended(event.container_id, event.exit_status, time_ns(event.exited_at), event.pid)
         else:
             self._execs.ended(event.id, event.exit_status)
+
+    def _ended(self, event: ProcessExited) -> None:
+        self._execs.container_ended(event.id)
+        self._news.put_nowait(event)
+
+    def _gone(self, object_id: str) -> None:
+        self._execs.container_ended(object_id)
+        self._news.put_nowait(ObjectGone(object_id))
 
     def _started(self, event: TaskStart, at_ns: int) -> None:
         held = self._objects.held.get(event.container_id)

@@ -17,6 +17,7 @@ from cri_dockerd_py.backends.base import ProcessExited
 from cri_dockerd_py.backends.containerd import labels
 from cri_dockerd_py.backends.containerd.objects import Held, Objects
 from cri_dockerd_py.backends.containerd.oom_kills import OomKills
+from cri_dockerd_py.backends.containerd.record_convert import LOST_EXIT_CODE, LOST_REASON
 from cri_dockerd_py.backends.containerd.shim_slots import Slot
 from cri_dockerd_py.backends.containerd.statuses import Statuses
 from cri_dockerd_py.backends.containerd.tasks import RUNS, Tasks, TaskState
@@ -37,6 +38,8 @@ _DIES_WITHIN_S = 2.0
 _DELETES = 3
 _DELETE_AGAIN_S = 0.2
 _LAST_EVERY_S = 0.05
+#: A shim whose event could not be told tries again after 1 s, 2 s more, 3 s more, and so on.
+LATE_NEWS_WITHIN_S = 6.0
 
 Tell = Callable[[ProcessExited], None]
 
@@ -58,6 +61,7 @@ class Exits:
         #: Pause processes whose end is told, and whose tasks are kept until the pod's containers have none.
         self._last_ones: dict[str, asyncio.Task[None]] = {}
         self._waiters: dict[str, set[asyncio.Event]] = {}
+        self._searches: set[asyncio.Task[None]] = set()
 
     def is_busy(self, object_id: str) -> bool:
         """Whether the object is being started, or its end dealt with."""
@@ -94,10 +98,13 @@ class Exits:
         start.add_done_callback(lambda done: then() if done.result() else None)
         return True
 
-    def ended(self, object_id: str, exit_code: int, at_ns: int, pid: int = 0) -> asyncio.Task[None] | None:
+    def ended(
+        self, object_id: str, exit_code: int, at_ns: int, pid: int = 0, reason: str = ""
+    ) -> asyncio.Task[None] | None:
         """Deal with the end of an object's first process, once; None for what is not ours, or was given up.
 
-        With a pid, the end of a process that is not the object's any more is left alone.
+        With a pid, the end of a process that is not the object's any more is left alone. Without a reason, the exit
+        code tells it.
         """
         held = self._objects.held.get(object_id)
         if held is None or object_id in self._last_ones or object_id in self._objects.given_up:
@@ -106,7 +113,7 @@ class Exits:
         if job is None:
             loop = asyncio.get_running_loop()
             job = loop.create_task(
-                self._deal_with(held, exit_code, at_ns or time.time_ns(), pid), name=f"end of {object_id}"
+                self._deal_with(held, exit_code, at_ns or time.time_ns(), pid, reason), name=f"end of {object_id}"
             )
             self._jobs[object_id] = job
             job.add_done_callback(lambda _done: self._jobs.pop(object_id, None))
@@ -215,31 +222,57 @@ class Exits:
 
     async def close(self) -> None:
         """Leave what is not finished to the next process."""
-        jobs = [*self._jobs.values(), *self._last_ones.values()]
+        jobs = [*self._jobs.values(), *self._last_ones.values(), *self._searches]
         for job in jobs:
             job.cancel()
         if jobs:
             await asyncio.wait(jobs)
 
-    async def _deal_with(self, held: Held, exit_code: int, at_ns: int, pid: int) -> None:
+    async def _deal_with(self, held: Held, exit_code: int, at_ns: int, pid: int, reason: str) -> None:
         try:
             start = self._starting.get(held.id)
             if start is not None and not await asyncio.shield(start):
                 return
             if pid and self._objects.running.get(held.id, pid) != pid:
                 return  # of a task that has been replaced
-            event = await self._end(held, exit_code, at_ns)
+            event = await self._end(held, exit_code, at_ns, reason)
             self._objects.running.pop(held.id, None)
             self.tell(event)
             for waiter in self._waiters.get(held.id, ()):
                 waiter.set()
             if held.kind == labels.SANDBOX:
+                self._search(held.id)
                 self._delete_last(held.id)
             else:
                 await self._delete_wholly(held.id)
                 self._ooms.forget(held.id)
         except CriError as error:
             _LOG.warning("the end of %s %s is not dealt with yet, will try again: %s", held.kind, held.id, error)
+
+    def _search(self, sandbox_id: str) -> None:
+        """Look whether a pod's containers have ended with its pause process."""
+        for held in self._objects.containers_of(sandbox_id):
+            pid = self._objects.running.get(held.id, 0)
+            if pid and not self.is_busy(held.id):
+                job = asyncio.get_running_loop().create_task(self._end_lost(held, pid), name=f"search of {held.id}")
+                self._searches.add(job)
+                job.add_done_callback(self._searches.discard)
+
+    async def _end_lost(self, held: Held, pid: int) -> None:
+        """End a container whose shim has died, and its task with it.
+
+        When the shim that a pod's containers share dies, containerd 2 tells the end of the pause process alone, and
+        kills that alone; the others live on, and nobody can reach them any more.
+        """
+        try:
+            if await self._tasks.get(held.id) is not None or await self.late_news(held.id, LATE_NEWS_WITHIN_S):
+                return
+            if self._objects.running.get(held.id) == pid and not self.is_busy(held.id):
+                _LOG.warning("container %s has lost its shim: it is killed", held.id)
+                await self._send(held.id, signal.SIGKILL)
+                self.ended(held.id, LOST_EXIT_CODE, 0, pid, LOST_REASON)
+        except CriError as error:
+            _LOG.warning("whether container %s has lost its shim is not known yet: %s", held.id, error)
 
     def _delete_last(self, sandbox_id: str) -> None:
         job = asyncio.get_running_loop().create_task(self._delete_after_pod(sandbox_id), name=f"end of {sandbox_id}")
@@ -263,7 +296,7 @@ class Exits:
         except CriError as error:
             _LOG.warning("the task of sandbox %s is still there, will try again: %s", sandbox_id, error)
 
-    async def _end(self, held: Held, exit_code: int, at_ns: int) -> ProcessExited:
+    async def _end(self, held: Held, exit_code: int, at_ns: int, reason: str) -> ProcessExited:
         if held.kind == labels.SANDBOX:
             return ProcessExited(held.id, exit_code, at_ns)
         await self._statuses.load((held,))
@@ -278,10 +311,11 @@ class Exits:
                 started_at_ns=started_at_ns,
                 finished_at_ns=max(at_ns, started_at_ns),
                 exit_code=exit_code,
-                reason=exit_reason(exit_code, oom_killed=oom_killed),
+                reason=reason or exit_reason(exit_code, oom_killed=oom_killed),
             )
             await self._statuses.note(held.id, status)
-        return ProcessExited(held.id, status.exit_code, status.finished_at_ns, status.reason == "OOMKilled")
+        lost = LOST_REASON if status.reason == LOST_REASON else ""
+        return ProcessExited(held.id, status.exit_code, status.finished_at_ns, status.reason == "OOMKilled", lost)
 
     async def _delete_wholly(self, object_id: str) -> None:
         """Delete a task, whatever happens to the caller.

@@ -13,7 +13,8 @@ from cri_dockerd_py._generated.containerd_v1.containers_pb2 import Container
 from cri_dockerd_py.backends.base import EngineSnapshot
 from cri_dockerd_py.backends.containerd import labels
 from cri_dockerd_py.backends.containerd.daemon_state import DaemonState
-from cri_dockerd_py.backends.containerd.exits import Exits
+from cri_dockerd_py.backends.containerd.execs import Execs
+from cri_dockerd_py.backends.containerd.exits import LATE_NEWS_WITHIN_S, Exits
 from cri_dockerd_py.backends.containerd.fifos import Fifos
 from cri_dockerd_py.backends.containerd.images import ContainerdImages
 from cri_dockerd_py.backends.containerd.leftovers import Leftovers
@@ -35,8 +36,6 @@ from cri_dockerd_py.model.sandbox import SandboxRecord
 _LOG = logging.getLogger(__name__)
 #: Ends that take longer to deal with are told later, as events.
 _SETTLE_WITHIN_S = 10.0
-#: A shim whose event could not be told tries again after 1 s, 2 s more, 3 s more, and so on.
-_LATE_NEWS_WITHIN_S = 6.0
 
 
 class ContainerdSnapshots:
@@ -47,6 +46,7 @@ class ContainerdSnapshots:
         tasks: Tasks,
         objects: Objects,
         exits: Exits,
+        execs: Execs,
         daemon: DaemonState,
         images: ContainerdImages,
         outputs: ContainerOutputs,
@@ -59,6 +59,7 @@ class ContainerdSnapshots:
         self._tasks = tasks
         self._objects = objects
         self._exits = exits
+        self._execs = execs
         self._daemon = daemon
         self._images = images
         self._outputs = outputs
@@ -161,13 +162,14 @@ class ContainerdSnapshots:
             return  # it was started while the lists were being read
         if held.kind == labels.CONTAINER and self._has_run(held):
             # Containerd throws a task away that ended in its absence; its shim still tries to tell how.
-            if self._fifos.has_any(held.id) and await self._exits.late_news(held.id, _LATE_NEWS_WITHIN_S):
+            if self._fifos.has_any(held.id) and await self._exits.late_news(held.id, LATE_NEWS_WITHIN_S):
                 return
             await self._outputs.finish(held.id, _SETTLE_WITHIN_S)
             status = self._statuses.known(held)
             lost = replace(status, finished_at_ns=time.time_ns(), exit_code=LOST_EXIT_CODE, reason=LOST_REASON, pid=0)
             await self._statuses.note(held.id, lost)
         self._objects.running.pop(held.id, None)
+        self._execs.container_ended(held.id)
 
     def _has_run(self, held: Held) -> bool:
         status = self._statuses.known(held)
