@@ -7,9 +7,9 @@ import base64
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from cri_dockerd_py.backends.docker.client import DockerClient
+from cri_dockerd_py.distribution.rules.credentials import is_for
 from cri_dockerd_py.errors import CriError, InvalidArgument, NotFound, Unavailable, Unknown
 from cri_dockerd_py.model.image import RegistryAuth
 from cri_dockerd_py.model.image_ref import DEFAULT_DOMAIN, ImageRef
@@ -136,7 +136,7 @@ def pull_error(text: str, code: int) -> CriError:
 def auth_header(reference: ImageRef, auth: RegistryAuth | None) -> str:
     """Return X-Registry-Auth; credentials for another registry are left out (IMG-37)."""
     fields: dict[str, str] = {}
-    if auth is not None and _is_for(reference, auth.server_address):
+    if auth is not None and is_for(reference.domain, auth.server_address):
         address = _HUB_ADDRESS if reference.domain == DEFAULT_DOMAIN else reference.domain
         fields = {
             "username": auth.username,
@@ -147,12 +147,3 @@ def auth_header(reference: ImageRef, auth: RegistryAuth | None) -> str:
         }
     text = json.dumps({key: value for key, value in fields.items() if value})
     return base64.urlsafe_b64encode(text.encode()).decode()
-
-
-def _is_for(reference: ImageRef, server_address: str) -> bool:
-    if not server_address:
-        return True
-    host = urlsplit(server_address if "//" in server_address else f"//{server_address}").netloc
-    if reference.domain == DEFAULT_DOMAIN:
-        return host.endswith(DEFAULT_DOMAIN)
-    return host == reference.domain
