@@ -8,11 +8,15 @@ import tarfile
 from collections.abc import Mapping
 from typing import Any
 
+from cri_dockerd_py.backends.docker.answers import read_start
 from cri_dockerd_py.backends.docker.client import DockerClient
 from cri_dockerd_py.backends.known_user_files import KnownUserFiles
 from cri_dockerd_py.backends.layer_files import PATHS, UnusualLayerError, file_text, files_in_layers
 from cri_dockerd_py.backends.users import FILE_LIMIT_BYTES, UserFiles
 from cri_dockerd_py.errors import InvalidArgument, NotFound
+
+_ARCHIVE = "/containers/{}/archive"
+_HEADERS_BYTES = 16 << 10
 
 
 class ImageUserFiles:
@@ -51,10 +55,8 @@ class ImageUserFiles:
 
     async def _copy(self, container_id: str, path: str) -> str:
         try:
-            async with self._client.download(
-                "/containers/{}/archive", container_id, params={"path": f"/{path}"}
-            ) as response:
-                content = await response.content.read(FILE_LIMIT_BYTES + 1024)
+            async with self._client.download(_ARCHIVE, container_id, params={"path": f"/{path}"}) as response:
+                content = await read_start(response, f"GET {_ARCHIVE}", FILE_LIMIT_BYTES + _HEADERS_BYTES)
         except NotFound:
             return ""
         return await asyncio.to_thread(_first_file, content, path)
