@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cri_dockerd_py.backends.docker.client import DockerClient
+from cri_dockerd_py.distribution.rules.answers import UNAVAILABLE
 from cri_dockerd_py.distribution.rules.credentials import is_for
 from cri_dockerd_py.errors import CriError, InvalidArgument, NotFound, Unavailable, Unknown
 from cri_dockerd_py.model.image import RegistryAuth
@@ -58,8 +59,8 @@ class Pulls:
                             watch.reschedule(self._deadline(progress))
         except TimeoutError:
             raise Unknown(
-                f"RegistryUnavailable: the pull of {reference} made no progress for {self._stall_s:g} s and was given "
-                f"up; see image_pull_progress_deadline"
+                f"{UNAVAILABLE}: the pull of {reference} made no progress for {self._stall_s:g} s and was given up; "
+                f"see image_pull_progress_deadline"
             ) from None
         except (Unavailable, NotFound, InvalidArgument):
             raise
@@ -125,9 +126,10 @@ class PullProgress:
 
 def pull_error(text: str, code: int) -> CriError:
     """Return the error for a failed pull; the prefix is what callers look for (IMG-41)."""
-    lowered = text.lower()
-    if code in _UNAVAILABLE_CODES or any(sign in lowered for sign in _UNREACHABLE):
-        return Unknown(f"RegistryUnavailable: {text}")
+    said = text.removeprefix(f"{UNAVAILABLE}: ")
+    lowered = said.lower()
+    if said != text or code in _UNAVAILABLE_CODES or any(sign in lowered for sign in _UNREACHABLE):
+        return Unknown(f"{UNAVAILABLE}: {said}")
     if any(sign in lowered for sign in _ABSENT):
         return NotFound(text)
     return Unknown(text)
