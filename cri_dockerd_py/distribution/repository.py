@@ -22,6 +22,7 @@ from cri_dockerd_py.distribution.rules.documents import DOCUMENT_LIMIT_BYTES, Ba
 from cri_dockerd_py.distribution.rules.hosts import Capability, RegistryHost, able
 from cri_dockerd_py.distribution.rules.ranges import WrongPart, bytes_to_skip, range_header
 from cri_dockerd_py.distribution.transport import Answer, Transport, Unreachable
+from cri_dockerd_py.errors import Unknown
 from cri_dockerd_py.model.image_ref import ImageRef
 
 Result = TypeVar("Result")
@@ -81,6 +82,11 @@ class Repository:
 
     async def document(self, descriptor: Descriptor) -> bytes:
         """Return an index, a manifest or a config, its size and digest verified."""
+        if descriptor.size > DOCUMENT_LIMIT_BYTES:
+            raise Unknown(
+                f"{self._name(descriptor)} is no image that can be run: a document of {descriptor.size} bytes is larger"
+                f" than any that is read"
+            )
         held = self._held.get(descriptor.digest)
         if held is not None:
             return held

@@ -64,10 +64,10 @@ class Answer:
 
     async def read(self, limit_bytes: int) -> bytes:
         """Return the body, or its first bytes when it has more than `limit_bytes`: then one byte more than that."""
-        body = b""
+        body = bytearray()
         while len(body) <= limit_bytes and (data := await self.piece()):
             body += data
-        return body[: limit_bytes + 1]
+        return bytes(body[: limit_bytes + 1])
 
     def close(self) -> None:
         """Give the connection back, or end it where the body was not read to its end; may be called twice."""

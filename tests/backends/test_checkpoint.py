@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,30 @@ def test_files_of_several_directories(tmp_path: Path) -> None:
     for sandbox_id in (ID, other, "ef" * 32):
         files.remove(sandbox_id)
     assert files.ids() == frozenset()
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / ID).mkdir()
+    with pytest.raises(IsADirectoryError):
+        CheckpointFiles([tmp_path]).write(ID, Checkpoint("web", "prod"))
+    assert [path.name for path in tmp_path.iterdir()] == [ID]
+
+
+def test_what_killed_writes_have_left_is_removed(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    old, new, other = f".{ID}", f".{'cd' * 32}", ".no key"
+    for directory in (ours, theirs):
+        directory.mkdir()
+        for name in (old, new, other):
+            (directory / name).touch()
+        for name in (old, other):
+            os.utime(directory / name, (1, 1))
+    files = CheckpointFiles([ours, theirs])
+    assert files.ids() == frozenset()
+    assert {path.name for path in ours.iterdir()} == {new, other}
+    assert {path.name for path in theirs.iterdir()} == {old, new, other}, "others write there in their own way"
+    files.remove(new[1:])
+    assert [path.name for path in ours.iterdir()] == [other]
 
 
 def test_corrupt_file_is_as_good_as_none(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from cri_dockerd_py.backends.docker.client import NEWEST_API, DockerClient
 from cri_dockerd_py.backends.docker.daemon_state import DaemonState
 from cri_dockerd_py.backends.docker.events import DockerEvents
 from cri_dockerd_py.backends.docker.exec_exits import ExecExits
-from cri_dockerd_py.backends.docker.hijack import Endpoint
+from cri_dockerd_py.backends.docker.hijack import Endpoint, open_hijacked
 from cri_dockerd_py.backends.docker.marks import Marks
 from cri_dockerd_py.backends.docker.objects import DockerObjects
 from cri_dockerd_py.errors import (
@@ -245,6 +245,29 @@ async def test_refused_hijack(daemon: FakeDaemon, client: DockerClient) -> None:
     daemon.answers["/start"] = http(409, b'{"message":"container is paused"}')
     with pytest.raises(FailedPrecondition, match="container is paused"):
         await client.hijack("/exec/{}/start", ID)
+
+
+async def test_a_hijacked_connection_that_nobody_reads_is_closed(tmp_path: Path) -> None:
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 UPGRADED\r\n\r\n")
+        await ended.wait()
+        writer.close()
+
+    async with await asyncio.start_unix_server(serve, tmp_path / "s"):
+        connection = await open_hijacked(Endpoint(str(tmp_path / "s")), "/attach", b"", "POST /attach")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await connection.write(bytes(8 << 20))
+        try:
+            async with asyncio.timeout(5):
+                await connection.close()
+                await connection.close()
+        finally:
+            ended.set()
+        assert await connection.read() == b""
 
 
 @pytest.mark.parametrize("text", ["", "unix://", "unix://relative", "tcp://host", "tcp://:1", "http://x", "/path"])

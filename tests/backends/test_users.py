@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import stat
+import tarfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cri_dockerd_py.backends.docker import user_files
+from cri_dockerd_py.backends.docker.client import DockerClient
+from cri_dockerd_py.backends.docker.image_looks import ImageLooks
 from cri_dockerd_py.backends.users import FILE_LIMIT_BYTES, ResolvedUser, UserFiles, UserWish, resolve_user, split_user
 from cri_dockerd_py.errors import InvalidArgument
 from cri_dockerd_py.model.security import GroupsPolicy
+from tests.backends.fake_daemon import fake_daemon, http
 
 FILES = UserFiles(
     "root:x:0:0:root:/root:/bin/sh\n# comment\nbroken\nbad:x:y:z::/:\nweb:x:1000:2000::/:\n99:x:7:8::/:\n",
@@ -135,7 +142,7 @@ class _Client:
 
 async def _files(*layers: str) -> UserFiles:
     client: Any = _Client(_document(*layers))
-    reader = user_files.ImageUserFiles(client)
+    reader = user_files.ImageUserFiles(client, ImageLooks(client, "test"))
     first = await reader.files("sha256:1")
     assert await reader.files("sha256:1") is first
     assert client.calls == 1
@@ -178,6 +185,49 @@ async def test_files_that_are_too_large(tmp_path: Path) -> None:
 async def test_files_of_unusual_size_are_not_kept_in_memory(tmp_path: Path) -> None:
     layer = _layer(tmp_path, "top", {"etc/passwd": "x" * FILE_LIMIT_BYTES})
     client: Any = _Client(_document(layer))
-    reader = user_files.ImageUserFiles(client)
+    reader = user_files.ImageUserFiles(client, ImageLooks(client, "test"))
     assert await reader.files("sha256:1") == await reader.files("sha256:1")
     assert client.calls == 2
+
+
+# --- files that only Docker can read
+
+
+def _archive(text: str) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        member = tarfile.TarInfo("passwd")
+        member.size = len(text)
+        tar.addfile(member, io.BytesIO(text.encode()))
+    return file.getvalue()
+
+
+@contextlib.asynccontextmanager
+async def _docker(directory: Path, archive: bytes) -> AsyncIterator[DockerClient]:
+    """A daemon with one image, whose files it gives as an archive."""
+    async with fake_daemon(directory) as daemon:
+        daemon.answers |= {
+            "/images/sha256%3A1/json": http(200, b"{}"),
+            "/create": http(201, b'{"Id": "c1"}'),
+            "/archive": archive,
+            "/c1": http(204),
+        }
+        client = DockerClient(daemon.endpoint, call_within_s=5.0)
+        try:
+            yield client
+        finally:
+            await client.close()
+
+
+async def test_large_files_are_read_whole_from_docker(tmp_path: Path) -> None:
+    text = "web:x:7:8\n" * (FILE_LIMIT_BYTES // 10)
+    async with _docker(tmp_path, http(200, _archive(text), kind="application/x-tar")) as client:
+        looks = ImageLooks(client, "test")
+        assert await user_files.ImageUserFiles(client, looks).files("sha256:1") == UserFiles(text, text)
+
+
+async def test_files_that_are_too_large_for_docker_too(tmp_path: Path) -> None:
+    answer = http(200, _archive("x" * (FILE_LIMIT_BYTES + 1)), kind="application/x-tar")
+    async with _docker(tmp_path, answer) as client:
+        with pytest.raises(InvalidArgument, match="larger"):
+            await user_files.ImageUserFiles(client, ImageLooks(client, "test")).files("sha256:1")

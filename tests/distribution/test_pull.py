@@ -11,6 +11,7 @@ from aiohttp import web
 
 from cri_dockerd_py.distribution import media_types
 from cri_dockerd_py.distribution.pulled_image import PulledImage
+from cri_dockerd_py.distribution.rules.documents import DOCUMENT_LIMIT_BYTES
 from cri_dockerd_py.errors import NotFound, Unknown
 from tests.distribution.fake_registry import Answer, FakeRegistry, status
 from tests.distribution.images import REPOSITORY, Pushed, config_of, push
@@ -74,6 +75,14 @@ async def test_an_index_that_says_no_platforms(fake: FakeRegistry, puller: Pulle
     arm, amd = (push(fake, architecture=name) for name in ("arm64", "amd64"))
     _index(fake, arm.manifest, amd.manifest)
     assert (await puller(fake.address)).manifest.digest == amd.manifest["digest"]
+
+
+async def test_a_manifest_that_is_larger_than_any_is_not_asked_for(fake: FakeRegistry, puller: Puller) -> None:
+    entry = _on(push(fake), "amd64")
+    _index(fake, {**entry, "size": DOCUMENT_LIMIT_BYTES + 1})
+    with pytest.raises(Unknown, match=f"{DOCUMENT_LIMIT_BYTES + 1} bytes is larger than any"):
+        await puller(fake.address)
+    assert entry["digest"] not in fake.paths()
 
 
 async def test_an_index_in_an_index(fake: FakeRegistry, puller: Puller) -> None:

@@ -29,6 +29,14 @@ async def read_body(response: aiohttp.ClientResponse, call: str) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
+async def read_start(response: aiohttp.ClientResponse, call: str, limit_bytes: int) -> bytes:
+    """Return the body, or its first `limit_bytes` when it has more."""
+    body = bytearray()
+    while len(body) < limit_bytes and (chunk := await _chunk(response, call)):
+        body += chunk
+    return bytes(body[:limit_bytes])
+
+
 async def _chunk(response: aiohttp.ClientResponse, call: str) -> bytes:
     try:
         return await response.content.readany()

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ _VERSION = "v1"
 _KEY = re.compile(r"(?:[A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _KEY_LIMIT = 250
 _SIZE_LIMIT_BYTES = 1 << 20
+_SCRATCH_LASTS_S = 60.0
 _FNV_OFFSET, _FNV_PRIME = 2166136261, 16777619
 #: Go packages of (the data, the port mappings): cri-dockerd's, which we write, and dockershim's.
 _WRITERS = (("core", "config"), ("dockershim", "dockershim"))
@@ -165,9 +167,14 @@ class CheckpointFiles:
         except FileNotFoundError:
             directory.mkdir(0o755, parents=True, exist_ok=True)
             descriptor = self._create(scratch)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(encode_checkpoint(checkpoint))
-        scratch.replace(directory / sandbox_id)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(encode_checkpoint(checkpoint))
+            scratch.replace(directory / sandbox_id)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                scratch.unlink()
+            raise
 
     @staticmethod
     def _create(path: Path) -> int:
@@ -176,19 +183,22 @@ class CheckpointFiles:
     def remove(self, sandbox_id: str) -> None:
         """Remove the checkpoint wherever it is; absent is fine. Quick enough to be done without a thread."""
         name = _key(sandbox_id)
-        for directory in self._directories:
+        scratch = [directory / f".{name}" for directory in self._directories[:1]]
+        for path in (*scratch, *(directory / name for directory in self._directories)):
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(directory / name)
+                os.unlink(path)
 
     def ids(self) -> frozenset[str]:
-        """Return the sandboxes that have a checkpoint."""
+        """Return the sandboxes that have a checkpoint; what writes that were killed have left is removed."""
         found: set[str] = set()
+        for directory in self._directories[:1]:
+            _remove_scratch(directory)
         for directory in self._directories:
             try:
                 names = os.listdir(directory)
             except FileNotFoundError:
                 continue
-            found.update(name for name in names if _KEY.fullmatch(name) and len(name) <= _KEY_LIMIT)
+            found.update(name for name in names if _is_key(name))
         return frozenset(found)
 
     def read(self, sandbox_id: str) -> tuple[Checkpoint, int] | None:
@@ -207,7 +217,19 @@ class CheckpointFiles:
         return None
 
 
+def _remove_scratch(directory: Path) -> None:
+    with contextlib.suppress(OSError):
+        for name in os.listdir(directory):
+            path = directory / name
+            if name.startswith(".") and _is_key(name[1:]) and time.time() - path.lstat().st_mtime > _SCRATCH_LASTS_S:
+                path.unlink()
+
+
+def _is_key(name: str) -> bool:
+    return _KEY.fullmatch(name) is not None and len(name) <= _KEY_LIMIT
+
+
 def _key(sandbox_id: str) -> str:
-    if not _KEY.fullmatch(sandbox_id) or len(sandbox_id) > _KEY_LIMIT:
+    if not _is_key(sandbox_id):
         raise ValueError(f"{sandbox_id[:80]!r} cannot be the name of a checkpoint")
     return sandbox_id

@@ -15,6 +15,7 @@ from cri_dockerd_py.backends.docker.container_logs import DISCARD, ContainerLogs
 from cri_dockerd_py.backends.docker.daemon_state import DaemonState
 from cri_dockerd_py.backends.docker.devices import device_entries
 from cri_dockerd_py.backends.docker.facts import DaemonFacts
+from cri_dockerd_py.backends.docker.image_looks import ImageLooks
 from cri_dockerd_py.backends.docker.image_paths import check_sub_path
 from cri_dockerd_py.backends.docker.image_volumes import ImageVolumes
 from cri_dockerd_py.backends.docker.mounts import IMAGE_MOUNT_API, check_mounts
@@ -38,6 +39,7 @@ class ContainerPreparation:
         client: DockerClient,
         daemon: DaemonState,
         user_files: ImageUserFiles,
+        looks: ImageLooks,
         image_user: Callable[[ImageRecord], str],
         volumes: ImageVolumes,
         logs: ContainerLogs,
@@ -45,6 +47,7 @@ class ContainerPreparation:
         self._client = client
         self._daemon = daemon
         self._user_files = user_files
+        self._looks = looks
         self._image_user = image_user
         self._volumes = volumes
         self._logs = logs
@@ -94,7 +97,7 @@ class ContainerPreparation:
         if facts.containerd_store and facts.api >= IMAGE_MOUNT_API:
             if not mount.image_sub_path:
                 return mount
-            path = await check_sub_path(self._client, mount.image.image_ref, mount.image_sub_path)
+            path = await check_sub_path(self._client, self._looks, mount.image.image_ref, mount.image_sub_path)
             return replace(mount, image_sub_path=path)
         source = await self._volumes.source(sandbox_id, mount.image.image_ref, mount.image_sub_path)
         if source is None:

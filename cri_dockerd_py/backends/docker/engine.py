@@ -18,6 +18,7 @@ from cri_dockerd_py.backends.docker.events import DockerEvents
 from cri_dockerd_py.backends.docker.exec_exits import ExecExits
 from cri_dockerd_py.backends.docker.graph_store import DockerImageSource, containerd_namespace
 from cri_dockerd_py.backends.docker.image_load import DockerImageSink
+from cri_dockerd_py.backends.docker.image_looks import ImageLooks
 from cri_dockerd_py.backends.docker.image_pull import Pulls
 from cri_dockerd_py.backends.docker.image_volumes import ImageVolumes
 from cri_dockerd_py.backends.docker.images import DockerImages
@@ -108,7 +109,10 @@ def connect(options: DockerOptions) -> DockerEngine:
     pause = PauseImage(client, pulls, options.pause_image, options.pause_image_tar)
     volumes = ImageVolumes(client, options.state_dir)
     images = DockerImages(client, pulls, pinned_name=options.pause_image)
-    preparation = ContainerPreparation(client, daemon, ImageUserFiles(client), images.user_of, volumes, options.logs)
+    looks = ImageLooks(client, str(options.state_dir))
+    preparation = ContainerPreparation(
+        client, daemon, ImageUserFiles(client, looks), looks, images.user_of, volumes, options.logs
+    )
     snapshots = DockerSnapshots(client, objects, daemon, images, checkpoints, volumes, options.logs, marks, ENGINE_NAME)
 
     async def prepare() -> None:
@@ -116,6 +120,10 @@ def connect(options: DockerOptions) -> DockerEngine:
         snapshots.forget()
         objects.forget_fresh()
         await daemon.refresh()
+        try:
+            await looks.sweep()
+        except CriError as error:
+            _LOG.warning("containers that were made to look into images may be left: %s", error)
         try:
             await pause.ensure(anew=True)
         except CriError as error:

@@ -16,6 +16,7 @@ from cri_dockerd_py.errors import InvalidArgument, Unavailable
 _HEAD_LIMIT_BYTES = 64 << 10
 _ERROR_LIMIT_BYTES = 1 << 20
 _BUFFER_BYTES = 128 << 10
+_CLOSE_WITHIN_S = 1.0
 _PEER = struct.Struct("3i")
 
 
@@ -115,10 +116,14 @@ class HijackedConnection:
                 self._writer.write_eof()
 
     async def close(self) -> None:
-        """Close the connection; may be called twice."""
+        """Close the connection; may be called twice. What the other side does not take soon is dropped."""
         self._writer.close()
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
+        try:
+            with contextlib.suppress(OSError):
+                async with asyncio.timeout(_CLOSE_WITHIN_S):
+                    await asyncio.shield(self._writer.wait_closed())
+        finally:
+            self._writer.transport.abort()
 
 
 async def open_hijacked(endpoint: Endpoint, path: str, body: bytes, call: str) -> HijackedConnection:

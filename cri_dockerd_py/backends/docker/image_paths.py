@@ -7,6 +7,7 @@ import json
 import posixpath
 
 from cri_dockerd_py.backends.docker.client import DockerClient
+from cri_dockerd_py.backends.docker.image_looks import ImageLooks
 from cri_dockerd_py.errors import InvalidArgument, NotFound
 
 _LINKS_LIMIT = 16
@@ -14,14 +15,9 @@ _GO_MODE_SYMLINK = 1 << 27
 _STAT_HEADER = "X-Docker-Container-Path-Stat"
 
 
-async def check_sub_path(client: DockerClient, image_id: str, sub_path: str) -> str:
+async def check_sub_path(client: DockerClient, looks: ImageLooks, image_id: str, sub_path: str) -> str:
     """Return where `sub_path` leads in the image, or raise InvalidArgument (MNT-14)."""
-    body = {"Image": image_id, "Entrypoint": ["-"], "HostConfig": {"NetworkMode": "none"}}
-    created = await client.post("/containers/create", body=body)
-    try:
-        return await _follow(client, str(created["Id"]), sub_path)
-    finally:
-        await client.delete("/containers/{}", str(created["Id"]), params={"force": "1", "v": "1"})
+    return await looks.look(image_id, lambda container_id: _follow(client, container_id, sub_path))
 
 
 async def _follow(client: DockerClient, container_id: str, sub_path: str) -> str:

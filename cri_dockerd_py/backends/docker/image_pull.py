@@ -7,9 +7,10 @@ import base64
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from cri_dockerd_py.backends.docker.client import DockerClient
+from cri_dockerd_py.distribution.rules.answers import UNAVAILABLE
+from cri_dockerd_py.distribution.rules.credentials import is_for
 from cri_dockerd_py.errors import CriError, InvalidArgument, NotFound, Unavailable, Unknown
 from cri_dockerd_py.model.image import RegistryAuth
 from cri_dockerd_py.model.image_ref import DEFAULT_DOMAIN, ImageRef
@@ -58,8 +59,8 @@ class Pulls:
                             watch.reschedule(self._deadline(progress))
         except TimeoutError:
             raise Unknown(
-                f"RegistryUnavailable: the pull of {reference} made no progress for {self._stall_s:g} s and was given "
-                f"up; see image_pull_progress_deadline"
+                f"{UNAVAILABLE}: the pull of {reference} made no progress for {self._stall_s:g} s and was given up; "
+                f"see image_pull_progress_deadline"
             ) from None
         except (Unavailable, NotFound, InvalidArgument):
             raise
@@ -125,9 +126,10 @@ class PullProgress:
 
 def pull_error(text: str, code: int) -> CriError:
     """Return the error for a failed pull; the prefix is what callers look for (IMG-41)."""
-    lowered = text.lower()
-    if code in _UNAVAILABLE_CODES or any(sign in lowered for sign in _UNREACHABLE):
-        return Unknown(f"RegistryUnavailable: {text}")
+    said = text.removeprefix(f"{UNAVAILABLE}: ")
+    lowered = said.lower()
+    if said != text or code in _UNAVAILABLE_CODES or any(sign in lowered for sign in _UNREACHABLE):
+        return Unknown(f"{UNAVAILABLE}: {said}")
     if any(sign in lowered for sign in _ABSENT):
         return NotFound(text)
     return Unknown(text)
@@ -136,7 +138,7 @@ def pull_error(text: str, code: int) -> CriError:
 def auth_header(reference: ImageRef, auth: RegistryAuth | None) -> str:
     """Return X-Registry-Auth; credentials for another registry are left out (IMG-37)."""
     fields: dict[str, str] = {}
-    if auth is not None and _is_for(reference, auth.server_address):
+    if auth is not None and is_for(reference.domain, auth.server_address):
         address = _HUB_ADDRESS if reference.domain == DEFAULT_DOMAIN else reference.domain
         fields = {
             "username": auth.username,
@@ -147,12 +149,3 @@ def auth_header(reference: ImageRef, auth: RegistryAuth | None) -> str:
         }
     text = json.dumps({key: value for key, value in fields.items() if value})
     return base64.urlsafe_b64encode(text.encode()).decode()
-
-
-def _is_for(reference: ImageRef, server_address: str) -> bool:
-    if not server_address:
-        return True
-    host = urlsplit(server_address if "//" in server_address else f"//{server_address}").netloc
-    if reference.domain == DEFAULT_DOMAIN:
-        return host.endswith(DEFAULT_DOMAIN)
-    return host == reference.domain

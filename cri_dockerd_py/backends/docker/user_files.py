@@ -8,18 +8,24 @@ import tarfile
 from collections.abc import Mapping
 from typing import Any
 
+from cri_dockerd_py.backends.docker.answers import read_start
 from cri_dockerd_py.backends.docker.client import DockerClient
+from cri_dockerd_py.backends.docker.image_looks import ImageLooks
 from cri_dockerd_py.backends.known_user_files import KnownUserFiles
 from cri_dockerd_py.backends.layer_files import PATHS, UnusualLayerError, file_text, files_in_layers
 from cri_dockerd_py.backends.users import FILE_LIMIT_BYTES, UserFiles
 from cri_dockerd_py.errors import InvalidArgument, NotFound
 
+_ARCHIVE = "/containers/{}/archive"
+_HEADERS_BYTES = 16 << 10
+
 
 class ImageUserFiles:
     """`files` is cheap from the second time on."""
 
-    def __init__(self, client: DockerClient) -> None:
+    def __init__(self, client: DockerClient, looks: ImageLooks) -> None:
         self._client = client
+        self._looks = looks
         self._known = KnownUserFiles()
 
     async def files(self, image_id: str) -> UserFiles:
@@ -38,23 +44,15 @@ class ImageUserFiles:
                 return await asyncio.to_thread(files_in_layers, layers)
             except UnusualLayerError:
                 pass
-        return await self._through_container(image_id)
+        return await self._looks.look(image_id, self._copied)
 
-    async def _through_container(self, image_id: str) -> UserFiles:
-        """Copy the files out of a container that is made for this and never started."""
-        body = {"Image": image_id, "Entrypoint": ["-"], "HostConfig": {"NetworkMode": "none"}}
-        created = await self._client.post("/containers/create", body=body)
-        try:
-            return UserFiles(*[await self._copy(created["Id"], path) for path in PATHS])
-        finally:
-            await self._client.delete("/containers/{}", created["Id"], params={"force": "1", "v": "1"})
+    async def _copied(self, container_id: str) -> UserFiles:
+        return UserFiles(*[await self._copy(container_id, path) for path in PATHS])
 
     async def _copy(self, container_id: str, path: str) -> str:
         try:
-            async with self._client.download(
-                "/containers/{}/archive", container_id, params={"path": f"/{path}"}
-            ) as response:
-                content = await response.content.read(FILE_LIMIT_BYTES + 1024)
+            async with self._client.download(_ARCHIVE, container_id, params={"path": f"/{path}"}) as response:
+                content = await read_start(response, f"GET {_ARCHIVE}", FILE_LIMIT_BYTES + _HEADERS_BYTES)
         except NotFound:
             return ""
         return await asyncio.to_thread(_first_file, content, path)

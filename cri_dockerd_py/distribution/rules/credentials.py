@@ -32,14 +32,15 @@ NOBODY = Credentials()
 
 def credentials_for(domain: str, auth: RegistryAuth | None) -> Credentials:
     """Return the credentials of a pull from `domain`; none when they are for another registry (IMG-37)."""
-    if auth is None or not _is_for(domain, auth.server_address):
+    if auth is None or not is_for(domain, auth.server_address):
         return NOBODY
     if auth.username:
         return Credentials(auth.username, auth.password)
     return Credentials(secret=auth.identity_token, bearer=auth.registry_token)
 
 
-def _is_for(domain: str, server_address: str) -> bool:
+def is_for(domain: str, server_address: str) -> bool:
+    """Whether credentials that name a server, or none, may be shown to the registry `domain`."""
     if not server_address:
         return True
     try:
