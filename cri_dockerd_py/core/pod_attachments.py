@@ -106,7 +106,7 @@ class PodAttachments:
 
     async def collect_garbage(self) -> None:
         """Have plugins that offer it free what belongs to none of the attachments on record (CNI GC)."""
-        await self._network.gc(attachments_of(self._held))
+        await self._network.gc(lambda: attachments_of(self._held))
 
     async def check(self, record: SandboxRecord) -> str:
         """Return what plugins that offer it find wrong with the sandbox's attachment, "ok" when nothing (CNI CHECK)."""

@@ -48,11 +48,17 @@ class ContainerLog:
         self.tees = Tees()
         self._directory = directory
         self._counters = counters
-        self._journal = Journal(directory)
-        self._mark = self._journal.load()
         self._log: LogFile | None = None
         self._next_open = 0.0
-        self._trash = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC) if path is None else -1
+        self._trash = -1
+        self._journal = Journal(directory)
+        try:
+            self._mark = self._journal.load()
+            if path is None:
+                self._trash = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        except BaseException:
+            self.close()
+            raise
 
     def open_file(self) -> None:
         """Open the log file as a new container's: failure is the caller's to report."""

@@ -66,12 +66,18 @@ class Spool:
 
     def __init__(self, directory: Path, index: int, active: int) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        self._fds = [os.open(directory / f"spool-{index}{side}", flags, _FILE_MODE) for side in "ab"]
+        self._fds: list[int] = []
         self._active = active
-        os.ftruncate(self._fds[1 - active], 0)
-        self._bytes = os.fstat(self._fds[active]).st_size
-        self._kept = os.pread(self._fds[active], self._bytes, 0)
         self._staged_bytes = 0
+        try:
+            for side in "ab":
+                self._fds.append(os.open(directory / f"spool-{index}{side}", flags, _FILE_MODE))
+            os.ftruncate(self._fds[1 - active], 0)
+            self._bytes = os.fstat(self._fds[active]).st_size
+            self._kept = os.pread(self._fds[active], self._bytes, 0)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def pending(self) -> bytes:

@@ -8,7 +8,7 @@ import os
 import stat
 from pathlib import Path
 
-from cri_dockerd_py.errors import FailedPrecondition, Internal, InvalidArgument, ResourceExhausted
+from cri_dockerd_py.errors import CriError, FailedPrecondition, Internal, InvalidArgument, ResourceExhausted
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def make_directory(path: Path) -> None:
     try:
         path.parent.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
     except OSError as error:
-        raise _translate(error, f"make the directory of log file {path}") from error
+        raise translate(error, f"make the directory of log file {path}") from error
 
 
 def open_for_append(path: Path) -> int:
@@ -38,7 +38,7 @@ def open_for_append(path: Path) -> int:
     try:
         fd = _open_or_create(path)
     except OSError as error:
-        raise _translate(error, f"open log file {path}") from error
+        raise translate(error, f"open log file {path}") from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise FailedPrecondition(f"log path {path} is not a regular file; remove what is there")
@@ -59,13 +59,14 @@ def _open_or_create(path: Path) -> int:
     return fd
 
 
-def _translate(error: OSError, what: str) -> Exception:
+def translate(error: OSError, what: str, otherwise: type[CriError] = Internal) -> CriError:
+    """Return the error for callers that says what could not be done; `otherwise` is for causes of no known kind."""
     text = f"cannot {what}: {error.strerror}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE):
         return ResourceExhausted(text)
     if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EEXIST, errno.ENXIO):
         return FailedPrecondition(text)
-    return Internal(text)
+    return otherwise(text)
 
 
 class LogFile:

@@ -77,9 +77,9 @@ class Pump:
 
     def register(self, fd: int, turn: Callable[[], Turn]) -> None:
         """Call `turn` now, and whenever more has been written to `fd` (in the thread)."""
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
         self._turns[fd] = turn
         self._due[fd] = None
-        self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
 
     def wake(self, fd: int) -> None:
         """Give `fd` a turn soon, whether or not there is news of it (in the thread)."""

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,7 @@ from cri_dockerd_py.errors import CriError, FailedPrecondition, InvalidArgument,
 from cri_dockerd_py.logs.container_log import DEFAULT_CHUNK_BYTES, ContainerLog
 from cri_dockerd_py.logs.counters import Counters
 from cri_dockerd_py.logs.cri_format import Decoder
+from cri_dockerd_py.logs.log_file import translate
 from cri_dockerd_py.logs.pump import Pump
 from cri_dockerd_py.logs.source import Source, is_open, open_fifo
 
@@ -80,33 +81,53 @@ class LogRoom:
         }
 
     def attach(self, container_id: str, path: Path | None, fifo_path: str, kind: str, index: int | None = None) -> None:
-        """Begin, or after the engine's restart go on, with a FIFO of a container; twice the same is once."""
+        """Begin, or after the engine's restart go on, with a FIFO of a container; twice the same is once.
+
+        When it raises, nothing new is left open.
+        """
         log = self._logs.get(container_id)
         if log is not None and fifo_path in log.sources and is_open(log.sources[fifo_path]):
             return
-        fd = open_fifo(fifo_path)
         try:
-            if log is None:
-                log = self._open(container_id, path)
-            else:
-                self._retire(log, kind, fifo_path)
-        except BaseException:
-            os.close(fd)
-            raise
-        self._read(log, fifo_path, fd, kind, index)
-        self._save_meta(log)
+            self._begin(container_id, log, path, fifo_path, kind, index)
+        except OSError as error:
+            raise translate(error, f"keep the log of container {container_id}") from error
+
+    def _begin(
+        self,
+        container_id: str,
+        log: ContainerLog | None,
+        path: Path | None,
+        fifo_path: str,
+        kind: str,
+        index: int | None,
+    ) -> None:
+        with ExitStack() as undo:
+            fd = open_fifo(fifo_path)
+            try:
+                if log is None:
+                    log = self._open(container_id, path)
+                    undo.callback(self._close, log)
+                else:
+                    self._retire(log, kind, fifo_path)
+            except BaseException:
+                os.close(fd)
+                raise
+            source = self._read(log, fifo_path, fd, kind, index)
+            undo.callback(self._drop, log, source)
+            self._save_meta(log)
+            undo.pop_all()
 
     def _open(self, container_id: str, path: Path | None) -> ContainerLog:
         directory = self._directory(container_id)
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(0o700, parents=True)
-        log = ContainerLog(container_id, directory, path, self._counters, self.chunk_bytes)
-        try:
+        with ExitStack() as undo:
+            undo.callback(shutil.rmtree, directory, ignore_errors=True)
+            log = ContainerLog(container_id, directory, path, self._counters, self.chunk_bytes)
+            undo.callback(log.close)
             log.open_file()
-        except BaseException:
-            log.close()
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
+            undo.pop_all()
         self._logs[container_id] = log
         self._stopped.discard(container_id)
         return log
@@ -116,11 +137,21 @@ class LogRoom:
         for source in [s for s in log.sources.values() if self._kinds[s.fifo_path] == kind]:
             self._end(log, source, unlink=source.fifo_path != successor)
 
-    def _read(self, log: ContainerLog, fifo_path: str, fd: int, kind: str, index: int | None = None) -> None:
-        source = log.add_source(fifo_path, fd, self._decoders[kind], index)
+    def _read(self, log: ContainerLog, fifo_path: str, fd: int, kind: str, index: int | None = None) -> Source:
+        """Begin to read `fd`, which is closed when that cannot be."""
+        try:
+            source = log.add_source(fifo_path, fd, self._decoders[kind], index)
+        except BaseException:
+            os.close(fd)
+            raise
         self._kinds[fifo_path] = kind
-        self._keeper.keep(self._store_name(log, source.index), fd)
-        self._pump.register(fd, partial(log.turn, source, partial(self.writers_gone, log, source)))
+        try:
+            self._keeper.keep(self._store_name(log, source.index), fd)
+            self._pump.register(fd, partial(log.turn, source, partial(self.writers_gone, log, source)))
+        except BaseException:
+            self._drop(log, source)
+            raise
+        return source
 
     def writers_gone(self, log: ContainerLog, source: Source) -> None:
         """The writer has closed the FIFO without a word: the engine died; it will come back with another FIFO."""
@@ -130,13 +161,17 @@ class LogRoom:
 
     def _end(self, log: ContainerLog, source: Source, *, unlink: bool) -> None:
         log.drain(source)
+        self._drop(log, source)
+        if unlink:
+            with suppress(OSError):
+                os.unlink(source.fifo_path)
+
+    def _drop(self, log: ContainerLog, source: Source) -> None:
+        """Read a FIFO no further, whatever it holds."""
         self._pump.unregister(source.fd)
         self._keeper.release(self._store_name(log, source.index))
         log.remove_source(source)
         self._kinds.pop(source.fifo_path, None)
-        if unlink:
-            with suppress(OSError):
-                os.unlink(source.fifo_path)
 
     def detach(self, fifo_path: str) -> None:
         """The engine says that nothing more comes: write what is there; after this the log file is complete."""

@@ -11,6 +11,7 @@ from struct import Struct
 from cri_dockerd_py.errors import FailedPrecondition
 from cri_dockerd_py.logs.cri_format import Decoder
 from cri_dockerd_py.logs.journal import Spool
+from cri_dockerd_py.logs.log_file import translate
 
 _PIPE_BYTES = (1 << 20, 512 << 10, 256 << 10)
 _INT = Struct("i")
@@ -50,11 +51,11 @@ def widen(fd: int) -> int:
 
 
 def open_fifo(path: str) -> int:
-    """Open a FIFO for reading, whether or not somebody writes to it; FailedPrecondition when there is none."""
+    """Open a FIFO for reading, whether or not somebody writes to it; FailedPrecondition where there is none."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise FailedPrecondition(f"cannot open the FIFO {path}: {error.strerror}") from error
+        raise translate(error, f"open the FIFO {path}", FailedPrecondition) from error
     if not stat.S_ISFIFO(os.fstat(fd).st_mode):
         os.close(fd)
         raise FailedPrecondition(f"{path} is not a FIFO")

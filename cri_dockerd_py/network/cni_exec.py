@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -163,9 +164,15 @@ class _Child:
         try:
             self._pidfd = os.pidfd_open(self._process.pid)
         except OSError:  # kernels before 5.3
-            self._loop.run_in_executor(None, self._process.wait).add_done_callback(lambda _done: self._on_exit())
+            name = f"CNI plugin process {self._process.pid}"
+            threading.Thread(target=self._wait_in_thread, name=name, daemon=True).start()
         else:
             self._loop.add_reader(self._pidfd, self._on_exit)
+
+    def _wait_in_thread(self) -> None:
+        self._process.wait()
+        with contextlib.suppress(RuntimeError):  # the loop may be closed by then
+            self._loop.call_soon_threadsafe(self._on_exit)
 
     def _read(self, fd: int) -> None:
         buffer = self._pipes[fd]
@@ -209,15 +216,17 @@ class _Child:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     async def close(self, grace: float) -> None:
-        """Wait `grace` seconds for the end, kill what still runs then, and let go of the pipes."""
+        """Wait `grace` seconds for the end, kill what still runs then, and let go of the pipes.
+
+        What does not die even so is watched on, and reaped once it does.
+        """
         if not await self._ends_within(grace):
             self._kill()
         if not await self._ends_within(_REAP_S):
             _log.warning("CNI plugin process %d does not die: it hangs in the kernel", self._process.pid)
-            self._forget_exit()
-            self._loop.run_in_executor(None, self._process.wait)
         for fd in self._pipes:
             self._loop.remove_reader(fd)
+        self._pipes.clear()
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()

@@ -16,6 +16,7 @@ from cri_dockerd_py.network.cni_conf import at_least
 from cri_dockerd_py.network.cni_conf_dir import ConfDir, LoadedConf
 from cri_dockerd_py.network.cni_exec import PluginError
 from cri_dockerd_py.network.cni_result import PodNetworkStatus, ResultError, parse_status
+from cri_dockerd_py.network.gate import Gate
 from cri_dockerd_py.network.locks import PodLocks
 from cri_dockerd_py.network.netns import NetnsDir, is_netns
 from cri_dockerd_py.network.pod_request import PodNetworkRequest, capability_args, check_request, parse_pod_cidrs
@@ -55,6 +56,7 @@ class PodNetwork:
         self._cache = ResultCache(settings.cache_dir, settings.foreign_cache_dirs)
         self._attacher = Attacher(self._confs, self._chain, self._cache, settings.undo_timeout)
         self._locks = PodLocks(settings.lock_dir)
+        self._gate = Gate()
         self._pod_cidrs: tuple[str, ...] = ()
         self._plugin_problem = ""
         self._asked_status_at = float("-inf")
@@ -115,7 +117,7 @@ class PodNetwork:
             raise FailedPrecondition(f"sandbox {request.sandbox_id}: no network namespace at {request.netns_path!r}")
         loaded = await self._require_conf()
         capabilities = capability_args(request, self._pod_cidrs)
-        async with self._locks.hold(request.sandbox_id) as lock_fd:
+        async with self._gate.together(), self._locks.hold(request.sandbox_id) as lock_fd:
             self._detached.pop(request.sandbox_id, None)
             if not self._netns.owns(request.netns_path):  # ours have it up from the start
                 await self._netns.loopback_up(request.netns_path)
@@ -131,8 +133,8 @@ class PodNetwork:
         sandbox_id = request.sandbox_id
         if sandbox_id in self._detached:
             return
-        deadline = self._deadline(self._settings.timeout)
-        async with self._locks.hold(sandbox_id, forget=True) as lock_fd:
+        async with self._gate.together(), self._locks.hold(sandbox_id, forget=True) as lock_fd:
+            deadline = self._deadline(self._settings.timeout)
             entries = await in_thread(self._cache.entries_of, sandbox_id)
             for entry in entries or await self._attacher.guess_entries(sandbox_id):
                 await self._attacher.detach(entry, request, self._pod_cidrs, deadline, lock_fd)
@@ -147,23 +149,27 @@ class PodNetwork:
                 if entry.result is not None:
                     await self._attacher.check(entry, request, deadline)
 
-    async def gc(self, valid: Collection[tuple[str, str]]) -> None:
+    async def gc(self, valid: Callable[[], Collection[tuple[str, str]]]) -> None:
         """Let plugins of CNI 1.1 free what no live attachment (sandbox id, interface) holds.
 
-        What others keep in the same cache directory counts as live too.
+        It waits for a moment in which no pod is being set up or taken down, asks only then what is `valid`, and none
+        begins before it has ended. What others keep in the same cache directory counts as live too.
         """
+        async with self._gate.alone():
+            try:
+                await self._collect_garbage(valid())
+            except (PluginError, OSError) as error:
+                raise translate(error, "the node") from error
+
+    async def _collect_garbage(self, valid: Collection[tuple[str, str]]) -> None:
         loaded = self._confs.current
         if loaded is None or loaded.conf.disable_gc or not at_least(loaded.version, "1.1.0"):
             return
         entries = await in_thread(self._cache.entries)
         foreign = {(e.container_id, e.ifname) for e in entries if not self._netns.owns(e.netns_path)}
         live = sorted({*valid, *foreign})
-        try:
-            await self._chain.collect_garbage(
-                loaded.conf, loaded.version, live, self._deadline(self._settings.undo_timeout)
-            )
-        except PluginError as error:
-            raise translate(error, "the node") from error
+        deadline = self._deadline(self._settings.undo_timeout)
+        await self._chain.collect_garbage(loaded.conf, loaded.version, live, deadline)
 
     async def sweep(self, is_live: Callable[[str], bool]) -> list[str]:
         """Detach and unpin what is ours (by the name of its namespace's file) and belongs to no live sandbox.

@@ -60,7 +60,8 @@ class Relay:
                 self._target.close()
 
     async def _wait_half_closed(self, pending: set[asyncio.Task[None]]) -> None:
-        """Wait for the other direction while something moves in it."""
+        """Wait for the other direction while something moves in it; the time before this end does not count."""
+        self._moved_at = self._loop.time()
         while pending:
             left_s = self._moved_at + self._half_closed_s - self._loop.time()
             if left_s <= 0:

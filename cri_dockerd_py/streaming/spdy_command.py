@@ -28,7 +28,7 @@ from cri_dockerd_py.streaming.protocol.spdy_connection import (
     StreamOpened,
     StreamReset,
 )
-from cri_dockerd_py.streaming.protocol.violation import Violated
+from cri_dockerd_py.streaming.protocol.violation import ProtocolViolation, Violated
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +53,13 @@ class SpdyCommand(EndedBy):
 
     def received(self, data: bytes) -> None:
         """Take bytes from the client."""
-        for event in self._spdy.receive(data):
-            self._apply(event)
+        if self._said_goodbye:
+            return
+        try:
+            for event in self._spdy.receive(data):
+                self._apply(event)
+        except ProtocolViolation as cause:
+            self._broken(str(cause))
         self._link.send_now(self._spdy.take_answers())
 
     def held(self) -> None:
@@ -66,7 +71,7 @@ class SpdyCommand(EndedBy):
             if event.stream_id == ids.get(remote_command.STDIN):
                 self.stdin.put(event.data)
             elif event.stream_id == ids.get(remote_command.RESIZE):
-                self.sizes.put(self._resizes.feed(event.data))
+                self.sizes.put(self._resizes.feed(event.data, asyncio.get_running_loop().time()))
         elif isinstance(event, StreamOpened):
             self._answer(event)
         elif isinstance(event, StreamEnded | StreamReset):
@@ -75,10 +80,13 @@ class SpdyCommand(EndedBy):
         elif isinstance(event, PeerLeft):
             self.lost()
         elif isinstance(event, Violated):
-            logger.warning("a streaming client broke SPDY: %s", event.reason)
-            self._link.send_now(self._spdy.go_away(spdy_frames.GOAWAY_PROTOCOL_ERROR))
-            self._said_goodbye = True
-            self.end.give(Ending.VIOLATION)
+            self._broken(event.reason)
+
+    def _broken(self, reason: str) -> None:
+        logger.warning("a streaming client broke SPDY: %s", reason)
+        self._link.send_now(self._spdy.go_away(spdy_frames.GOAWAY_PROTOCOL_ERROR))
+        self._said_goodbye = True
+        self.end.give(Ending.VIOLATION)
 
     def _answer(self, opened: StreamOpened) -> None:
         stream_id = opened.stream_id

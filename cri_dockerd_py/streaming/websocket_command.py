@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from cri_dockerd_py.streaming.command_wire import STDIN_LIMIT_BYTES, SizeQueue
 from cri_dockerd_py.streaming.connection import Connection
 from cri_dockerd_py.streaming.inbox import ReadGate
@@ -49,7 +51,7 @@ class WebSocketCommand(WebSocketLink):
             elif event.channel == STDIN and self._wanted.stdin:
                 self.stdin.put(event.data)
             elif event.channel == RESIZE and self._wanted.tty:
-                self.sizes.put(self._resizes.feed(event.data))
+                self.sizes.put(self._resizes.feed(event.data, asyncio.get_running_loop().time()))
 
     async def opened(self) -> None:
         """Channels exist from the start."""

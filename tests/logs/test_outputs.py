@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cri_dockerd_py.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from cri_dockerd_py.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from cri_dockerd_py.logs.outputs import ContainerOutputs
 from tests.logs.shim import Shim, numbers, printed
 
@@ -176,6 +176,46 @@ async def test_what_cannot_be_opened_leaves_nothing_behind(node: Node) -> None:
     with pytest.raises(FailedPrecondition, match="is not a FIFO"):
         await node.outputs.open("c1", "", shim.stdout, Path("/dev/null"))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def test_when_descriptors_run_out_none_is_leaked_and_the_error_says_so(node: Node) -> None:
+    shim = Shim(node.directory / "c1")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    first_free = os.open("/dev/null", os.O_RDONLY)
+    os.close(first_free)
+    before, errors = descriptors(), list[str]()
+    try:
+        while "c1" not in node.outputs.known():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (first_free + len(errors), hard))
+            try:
+                await node.outputs.open("c1", str(node.log("c1")), shim.stdout, shim.stderr)
+            except ResourceExhausted as error:
+                errors.append(str(error))
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                assert (descriptors(), node.outputs.known()) == (before, frozenset())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(errors) > 7  # two FIFOs with two spool files each, the journal, the log file
+    assert all("Too many open files" in error for error in errors)
+
+
+async def test_when_the_state_cannot_be_written_nothing_new_is_left_open(node: Node) -> None:
+    shim = await node.container("c1")
+    (node.state / "c1" / "meta.new").mkdir()
+    for fifo in node.directory.joinpath("c1").iterdir():
+        fifo.unlink()
+    new = Shim(node.directory / "c1")
+    opened = []
+    for _ in range(3):
+        with pytest.raises(FailedPrecondition, match="cannot keep the log of container c1"):
+            await node.outputs.open("c1", str(node.log("c1")), new.stdout, new.stderr)
+        opened.append(descriptors())
+    assert opened[0] == opened[1] == opened[2]
+    shim.end()
 
 
 async def test_open_twice_is_once_and_new_fifos_take_the_place_of_old_ones(node: Node) -> None:

@@ -5,6 +5,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -185,6 +186,37 @@ async def test_kernels_that_know_no_pidfd(script: Script, tmp_path: Path, monkey
     with pytest.raises(PluginTimeoutError):
         await run_plugin(call(script(f"echo $$ >{tmp_path}/self; exec sleep 600"), timeout=0.3))
     assert is_dead(int((tmp_path / "self").read_text()))
+
+
+@pytest.mark.parametrize("pidfd", [True, False])
+async def test_plugins_that_do_not_die_hold_up_nothing_and_are_reaped_later(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pidfd: bool
+) -> None:
+    def refuse(_pid: int) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("cri_dockerd_py.network.cni_exec._REAP_S", 0.2)
+    monkeypatch.setattr(os, "killpg", lambda _group, _signal: None)  # as for what hangs in the kernel
+    if not pidfd:
+        monkeypatch.setattr(os, "pidfd_open", refuse)
+    await asyncio.to_thread(int)
+    before = open_fds()
+    program = script(f"echo $$ >{tmp_path}/$$.pid; until [ -e {tmp_path}/go ]; do sleep 0.1; done")
+    with ThreadPoolExecutor(2) as executor:
+        asyncio.get_running_loop().set_default_executor(executor)
+        try:
+            calls = [run_plugin(call(program, timeout=0.5)) for _ in range(4)]
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+            async with asyncio.timeout(5):
+                await asyncio.to_thread(int)
+        finally:
+            (tmp_path / "go").touch()
+    assert all(isinstance(error, PluginTimeoutError) for error in ended)
+    pids = [int(path.stem) for path in tmp_path.glob("*.pid")]
+    assert len(pids) == 4
+    async with asyncio.timeout(10):
+        while any(Path(f"/proc/{pid}").exists() for pid in pids) or open_fds() != before:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 async def test_many_at_once_leave_no_descriptor(script: Script) -> None:

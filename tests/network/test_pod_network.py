@@ -425,7 +425,7 @@ async def test_plugins_of_1_1_say_whether_they_are_ready(
 
 async def test_older_networks_are_not_asked(network: PodNetwork, plugins: FakePlugins) -> None:
     await network.refresh()
-    await network.gc(attachments_of(["abc"]))
+    await network.gc(lambda: attachments_of(["abc"]))
     assert plugins.steps() == []
 
 
@@ -437,7 +437,7 @@ async def test_garbage_collection_spares_what_others_keep(
     cache.write(CacheEntry("fake-net", "theirs", "eth0", b"{}", "/proc/7/ns/net", result=RESULT))
     cache.write(CacheEntry("fake-net", "ours", "eth0", b"{}", str(netns_dir.path_of("ours")), result=RESULT))
     plugins.forget()
-    await network.gc(attachments_of(["live"]))
+    await network.gc(lambda: attachments_of(["live"]))
     (call,) = plugins.calls()
     assert call.stdin["cni.dev/valid-attachments"] == [
         {"containerID": "live", "ifname": "eth0"},
@@ -446,8 +446,69 @@ async def test_garbage_collection_spares_what_others_keep(
     swap(conf_dir, conflist("p", version="1.1.0", disableGC=True))
     await network.refresh()
     plugins.forget()
-    await network.gc(set())
+    await network.gc(set)
     assert plugins.steps() == []
+
+
+@pytest.fixture
+async def collecting(network: PodNetwork, conf_dir: Path, plugins: FakePlugins) -> PodNetwork:
+    """A network whose plugins offer GC."""
+    swap(conf_dir, conflist("p", version="1.1.0"))
+    await network.refresh()
+    plugins.forget()
+    return network
+
+
+async def called(plugins: FakePlugins, steps: list[str]) -> None:
+    await asyncio.to_thread(wait_until, lambda: plugins.steps() == steps, f"{steps}")
+
+
+async def test_garbage_is_collected_when_no_pod_is_being_set_up(
+    collecting: PodNetwork, request_: PodNetworkRequest, plugins: FakePlugins, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    plugins.install("p", ADD=f"until [ -e {go} ]; do sleep 0.02; done; {prints(RESULT)}")
+    held: set[str] = set()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(collecting.setup(request_))
+        await called(plugins, ["p ADD"])
+        group.create_task(collecting.gc(lambda: attachments_of(held)))
+        await asyncio.sleep(0.3)  # long enough for a plugin to be called
+        assert plugins.steps() == ["p ADD"]
+        held.add(request_.sandbox_id)
+        go.touch()
+    assert plugins.steps() == ["p ADD", "p GC"]
+    valid = [{"containerID": request_.sandbox_id, "ifname": "eth0"}]
+    assert plugins.calls()[1].stdin["cni.dev/valid-attachments"] == valid
+
+
+async def test_no_pod_is_set_up_or_taken_down_while_garbage_is_collected(
+    collecting: PodNetwork, request_: PodNetworkRequest, plugins: FakePlugins, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    plugins.install("p", GC=f"until [ -e {go} ]; do sleep 0.02; done")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(collecting.gc(set))
+        await called(plugins, ["p GC"])
+        group.create_task(collecting.setup(request_))
+        given_up = group.create_task(collecting.teardown(PodNetworkRequest("other")))
+        await asyncio.sleep(0.3)  # long enough for a plugin to be called
+        assert plugins.steps() == ["p GC"]
+        given_up.cancel()
+        go.touch()
+    assert plugins.steps() == ["p GC", "p ADD"]
+
+
+async def test_garbage_collection_without_a_readable_cache_is_an_error_for_callers(
+    collecting: PodNetwork, request_: PodNetworkRequest, plugins: FakePlugins, settings: CniSettings
+) -> None:
+    settings.cache_dir.mkdir(parents=True, exist_ok=True)
+    (settings.cache_dir / "results").touch()
+    with pytest.raises(Unknown, match="Not a directory"):
+        await collecting.gc(set)
+    assert plugins.steps() == []
+    (settings.cache_dir / "results").unlink()
+    await collecting.setup(request_)
 
 
 async def test_check_where_there_is_one(

@@ -263,6 +263,18 @@ async def test_broken_framing_ends_with_go_away_and_kills_the_command(streaming:
     await settled(lambda: process.process.returncode == -9)
 
 
+async def test_a_flood_of_sizes_ends_with_go_away_and_kills_the_command(streaming: Streaming) -> None:
+    client = await SpdyClient.open(streaming.shell("sleep 1000", stdin=True, tty=True), V4)
+    streams = await client.create_all("error", "stdin", "stdout", "resize")
+    [process] = await wait_for_process(streaming)
+    await streams["resize"].write(b'{"Width":80,"Height":24}' * 12_000)
+    await client.closed.wait()
+    assert client.go_away is not None
+    assert client.go_away.status == frames.GOAWAY_PROTOCOL_ERROR
+    await client.close()
+    await settled(lambda: process.process.returncode == -9)
+
+
 async def test_the_last_byte_is_always_there_before_the_status(streaming: Streaming) -> None:
     """A thousand commands that end right behind their last byte, many at once."""
     turns = asyncio.Semaphore(8)

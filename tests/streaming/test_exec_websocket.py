@@ -136,6 +136,16 @@ async def test_what_is_forbidden_closes_and_kills(streaming: Streaming, raw: byt
     await settled(lambda: streaming.host.processes[0].process.returncode == -9)
 
 
+async def test_a_flood_of_sizes_closes_and_kills(streaming: Streaming) -> None:
+    client = await WebSocketClient.open(streaming.shell("sleep 1000", stdin=True, tty=True), V5)
+    await settled(lambda: bool(streaming.host.processes))
+    await client.send(ws.BINARY, b"\4" + b'{"Width":80,"Height":24}' * 12_000)
+    while (event := await client.receive()) != ws.CloseReceived(1002):
+        assert isinstance(event, ws.MessagePiece)
+    await client.close()
+    await settled(lambda: streaming.host.processes[0].process.returncode == -9)
+
+
 @pytest.mark.parametrize("leave", ["close", "abort"])
 async def test_a_command_dies_with_its_client(streaming: Streaming, leave: str) -> None:
     client = await WebSocketClient.open(streaming.shell("sleep 1000"), V5)

@@ -223,6 +223,22 @@ async def test_a_half_closed_connection_is_not_kept_for_ever(
         release.set()
 
 
+async def test_silence_before_the_clients_end_does_not_shorten_the_wait_for_the_answer(
+    start_streaming: Callable[..., Awaitable[Streaming]],
+) -> None:
+    streaming = await start_streaming(half_closed_s=2.0)
+    async with (
+        target(answer_at_end) as port,
+        await SpdyClient.open(streaming.ports(), "portforward.k8s.io") as client,
+    ):
+        _, data = await client.pair(port, 0)
+        await data.write(b"question")
+        await asyncio.sleep(2.2)  # the silence is what is tested
+        await data.end()
+        assert await data.read_all() == b"answer to question"
+        assert data.reset_status is None
+
+
 async def transfer(client: SpdyClient, port: int, number: int, size: int) -> None:
     """Send random bytes through an echo, and compare."""
     sent = os.urandom(size)

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cri_dockerd_py.streaming.protocol.violation import ProtocolViolation
+
 STDIN, STDOUT, STDERR, ERROR, RESIZE = "stdin", "stdout", "stderr", "error", "resize"
 _STREAM_TYPES = frozenset((STDIN, STDOUT, STDERR, ERROR, RESIZE))
 
@@ -16,6 +18,8 @@ _WITH_RESIZE = frozenset(("v4.channel.k8s.io", "v3.channel.k8s.io"))
 _WITH_JSON_STATUS = frozenset(("v4.channel.k8s.io",))
 
 _MAX_RESIZE_BYTES = 1024
+#: What a resize stream may bring within a second: some thousand sizes, which take a few milliseconds to find.
+_RESIZE_BYTES_A_SECOND = 64 * 1024
 _MAX_CELLS = 65535
 
 
@@ -94,9 +98,19 @@ class ResizeReader:
         self._depth = 0
         self._quoted = False
         self._escaped = False
+        self._second_began = float("-inf")
+        self._bytes_in_second = 0
 
-    def feed(self, received: bytes) -> list[Size]:
-        """Return the sizes that `received` completes, in order."""
+    def feed(self, received: bytes, now: float) -> list[Size]:
+        """Return the sizes that `received` completes, in order; raises ProtocolViolation when it is too much.
+
+        Nothing slows a client's resize stream down, and `now`, in seconds, limits what it may cost.
+        """
+        if now - self._second_began >= 1.0:
+            self._second_began, self._bytes_in_second = now, 0
+        self._bytes_in_second += len(received)
+        if self._bytes_in_second > _RESIZE_BYTES_A_SECOND:
+            raise ProtocolViolation(f"more than {_RESIZE_BYTES_A_SECOND} bytes of terminal sizes within a second")
         sizes = []
         for byte in received:
             message = self._take(byte)

@@ -30,6 +30,7 @@ from cri_dockerd_py.streaming.protocol.remote_command import (
     encode_outcome,
     outcome_of,
 )
+from cri_dockerd_py.streaming.protocol.violation import ProtocolViolation
 from cri_dockerd_py.streaming.protocol.websocket_channels import COMMAND_PROTOCOLS, PORT_PROTOCOLS, TUNNEL_PROTOCOL
 from tests.streaming.protocol.transcripts import SCENARIOS, Scenario, cut, scenario
 
@@ -113,7 +114,7 @@ def test_exit_codes_are_such_as_clients_understand(code: int, told: int | None) 
 def test_sizes_are_found_however_the_bytes_are_cut(sizes: list[int]) -> None:
     text = b'{"Width":80,"Height":24}\n{"width":132, "HEIGHT":43, "x":{"y":"}\\"{"}}{"Width":1,"Height":2}'
     reader = ResizeReader()
-    found = [size for piece in cut(text, sizes) for size in reader.feed(piece)]
+    found = [size for piece in cut(text, sizes) for size in reader.feed(piece, 0.0)]
     assert found == [Size(80, 24), Size(132, 43), Size(1, 2)]
 
 
@@ -133,13 +134,23 @@ def test_sizes_are_found_however_the_bytes_are_cut(sizes: list[int]) -> None:
     ],
 )
 def test_what_is_not_a_size_is_skipped(bad: bytes) -> None:
-    assert ResizeReader().feed(bad + b'{"Width":80,"Height":24}') == [Size(80, 24)]
+    assert ResizeReader().feed(bad + b'{"Width":80,"Height":24}', 0.0) == [Size(80, 24)]
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_may_be_fed_as_sizes(data: bytes) -> None:
-    for size in ResizeReader().feed(data):
+    for size in ResizeReader().feed(data, 0.0):
         assert 0 < size.width <= 65535
+
+
+def test_a_second_brings_no_more_sizes_than_a_terminal_can_have() -> None:
+    size = b'{"Width":80,"Height":24}'
+    reader = ResizeReader()
+    for second in range(3):
+        assert reader.feed(size + b" " * 65_000, 10.0 + second) == [Size(80, 24)]
+        assert reader.feed(size, 10.9 + second) == [Size(80, 24)]
+    with pytest.raises(ProtocolViolation, match="65536 bytes of terminal sizes"):
+        reader.feed(b" " * 600, 12.95)
 
 
 def stream(kind: str, port: str = "80", request_id: str | None = None) -> dict[str, str]:
