@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Collection, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,8 @@ from cri_dockerd_py.migration.progress import Board, ImageProgress, Progress
 _LOG = logging.getLogger(__name__)
 _LOOK_AGAIN_S = 1.0
 _BAD_ENDS = (MoveState.RETURNED, MoveState.FAILED)
+#: A fault stops these; a migration that is being aborted goes on to put the default engine back.
+_STOPPABLE = (RunState.IMAGES, RunState.MOVING, RunState.PAUSED, RunState.STOPPED)
 
 
 class Runner:
@@ -39,6 +41,7 @@ class Runner:
         self._images = ImageProgress()
         self._mover = Mover(port, run.source, run.target, run.options, self._record)
         self._asked = asyncio.Event()  # for a pause or an end
+        self._putting = asyncio.Lock()
         self._show()
 
     @property
@@ -48,15 +51,19 @@ class Runner:
 
     # --- asking, from outside
 
-    async def ask(self, state: RunState) -> None:
-        """Record that the migration is to pause or to end; pods in flight are brought to their end first."""
-        await self._put(state)
+    async def ask(self, state: RunState, only_from: Collection[RunState]) -> bool:
+        """Record that the migration is to pause or to end; pods in flight are brought to their end first.
+
+        False when it is in none of the states `only_from` by the time that this would be recorded.
+        """
+        if not await self._put(state, only_from=only_from):
+            return False
         self._asked.set()
+        return True
 
     async def resume(self, now_ns: int) -> None:
         """Record that a migration which was paused or has stopped goes on; its images are looked at once more."""
-        self.run = replace(self.run, resumed_ns=now_ns)
-        await self._put(RunState.IMAGES)
+        await self._put(RunState.IMAGES, only_from=(RunState.PAUSED, RunState.STOPPED), resumed_ns=now_ns)
 
     # --- carrying out
 
@@ -71,7 +78,7 @@ class Runner:
                 await self._move_pods()
         except CriError as error:
             _LOG.error("the migration stops: %s", error)
-            await self._put(RunState.STOPPED, str(error))
+            await self._put(RunState.STOPPED, str(error), only_from=_STOPPABLE)
         if self.run.state is RunState.ABORTING:
             await self._abort()
 
@@ -101,7 +108,7 @@ class Runner:
             for uid in self.run.kept:
                 await self._port.pin(uid, source)
             await self._port.set_default_engine(target)
-        await self._put(RunState.MOVING)
+        await self._put(RunState.MOVING, only_from=(RunState.IMAGES,))
 
     def _leaving_pods(self) -> list[Pod]:
         """Return the pods whose images the target has to have: those that move, or all where new ones go there."""
@@ -159,21 +166,23 @@ class Runner:
             await self._mover.move(move)
         except Exception:
             _LOG.exception("the move of pod %s was given up", move.full_name)
-            await self._put(RunState.STOPPED, f"a fault of this service while pod {move.full_name} moved; see its log")
+            reason = f"a fault of this service while pod {move.full_name} moved; see its log"
+            await self._put(RunState.STOPPED, reason, only_from=_STOPPABLE)
 
     async def _conclude(self) -> None:
         failure = self._failure()
         if failure is None:
-            _LOG.info("all pods are moved to %s", self.run.target)
-            await self._put(RunState.DONE)
+            if await self._put(RunState.DONE, only_from=(RunState.MOVING,)):
+                _LOG.info("all pods are moved to %s", self.run.target)
             return
         where = f"it is back on {self.run.source}" if failure.state is MoveState.RETURNED else "it needs a look"
-        await self._put(RunState.STOPPED, f"pod {failure.full_name}: {failure.reason}; {where}")
+        reason = f"pod {failure.full_name}: {failure.reason}; {where}"
+        await self._put(RunState.STOPPED, reason, only_from=(RunState.MOVING,))
 
     async def _abort(self) -> None:
         """New pods go where they went before."""
         await self._port.set_default_engine(self.run.default_before)
-        await self._put(RunState.ABORTED, self.run.reason)
+        await self._put(RunState.ABORTED, self.run.reason, only_from=(RunState.ABORTING,))
 
     def _failure(self) -> Move | None:
         """Return the first move that failed since the migration was last begun or resumed."""
@@ -191,12 +200,17 @@ class Runner:
         self._moves[move.uid] = move
         self._show()
 
-    async def _put(self, state: RunState, reason: str = "") -> None:
-        ended_ns = time.time_ns() if state.ended else 0
-        run = replace(self.run, state=state, reason=reason, ended_ns=ended_ns)
-        await self._journal.put_run(run)
-        self.run = run
-        self._show()
+    async def _put(self, state: RunState, reason: str = "", *, only_from: Collection[RunState], **changes: Any) -> bool:
+        """Record the next state; False when the present one is none of `only_from`: somebody asked for another."""
+        async with self._putting:
+            if self.run.state not in only_from:
+                return False
+            ended_ns = time.time_ns() if state.ended else 0
+            run = replace(self.run, state=state, reason=reason, ended_ns=ended_ns, **changes)
+            await self._journal.put_run(run)
+            self.run = run
+            self._show()
+        return True
 
     def _note_images(self, images: ImageProgress) -> None:
         self._images = images

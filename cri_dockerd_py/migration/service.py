@@ -125,7 +125,7 @@ class Migrations:
         options = replace(runner.run.options, plan=back)
         plan = self._plan(back, None, frozenset(moved))
         if runner.run.state is RunState.PAUSED:
-            await runner.ask(RunState.ABORTED)
+            await runner.ask(RunState.ABORTED, (RunState.PAUSED,))
         await self._begin(plan, options, is_rollback=True)
         return plan
 
@@ -213,9 +213,8 @@ class Migrations:
 
     async def _ask(self, state: RunState, allowed: tuple[RunState, ...]) -> Progress:
         runner = self._require_runner()
-        if runner.run.state not in allowed:
+        if not await runner.ask(state, allowed):
             raise FailedPrecondition(f"the migration is {runner.run.state.value}, so it cannot be {state.value} now")
-        await runner.ask(state)
         return self.progress
 
     async def _wait_idle(self) -> None:

@@ -58,6 +58,14 @@ class Scene:
                     return progress
         raise AssertionError("the watch ended")
 
+    async def idle(self) -> Progress:
+        """Wait until nothing is done for the migration any more, whatever its state is, and return its progress."""
+        jobs = [task for task in asyncio.all_tasks() if task.get_name() == "migration"]
+        if jobs:
+            _, running = await asyncio.wait(jobs, timeout=20)
+            assert not running
+        return self.migrations.progress
+
     def engines(self) -> dict[str, set[str]]:
         """Return {pod uid: engines on which it runs}."""
         uids = {record.spec.metadata.uid for record in self.node.sandboxes.values()}

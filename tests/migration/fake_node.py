@@ -57,6 +57,9 @@ class FakeNode:
         self.stores: dict[str, dict[str, ImageRecord]] = {DOCKER: {}, CONTAINERD: {}}
         self.removed: dict[str, set[str]] = {DOCKER: set(), CONTAINERD: set()}  # images that are still listed
         self.digests: dict[str, str] = {}
+        self.setting_default, self.may_set_default = asyncio.Event(), asyncio.Event()
+        self.may_set_default.set()
+        self.faulty: set[str] = set()  # uids of pods whose pins cannot be taken away
         self._changed = asyncio.Event()
 
     # --- the port
@@ -83,12 +86,16 @@ class FakeNode:
         return self.generation
 
     async def set_default_engine(self, engine: str) -> None:
+        self.setting_default.set()
+        await self.may_set_default.wait()
         self.default = engine
 
     async def pin(self, pod_uid: str, engine: str) -> None:
         self.pins[pod_uid] = engine
 
     async def unpin(self, pod_uid: str) -> None:
+        if pod_uid in self.faulty:
+            raise RuntimeError(f"a fault at {pod_uid}")
         self.pins.pop(pod_uid, None)
 
     async def report_not_ready(self, sandbox_id: str) -> None:

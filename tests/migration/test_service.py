@@ -141,6 +141,71 @@ async def test_abort_lets_new_pods_go_where_they_went_before(scene: Scene) -> No
     assert all(len(engines) == 1 for engines in scene.engines().values())
 
 
+async def begin_and_hold_at_the_default(scene: Scene) -> list[str]:
+    """Begin a migration of three pods, and hold it when its images are there and new pods are about to go there."""
+    uids = add_pods(scene, 3)
+    scene.node.may_set_default.clear()
+    await scene.migrations.run(options())
+    await asyncio.wait_for(scene.node.setting_default.wait(), 5)
+    return uids
+
+
+async def test_a_pause_that_comes_when_the_images_are_done_is_kept(scene: Scene) -> None:
+    uids = await begin_and_hold_at_the_default(scene)
+    await scene.migrations.pause()
+    scene.node.may_set_default.set()
+    progress = await scene.idle()
+
+    assert progress.run is not None
+    assert progress.run.state is RunState.PAUSED
+    assert {move.state for move in progress.moves} == {MoveState.PLANNED}
+    assert scene.engines() == {uid: {DOCKER} for uid in uids}
+
+    await scene.migrations.resume()
+    await scene.ended(RunState.DONE)
+    assert scene.engines() == {uid: {CONTAINERD} for uid in uids}
+
+
+async def test_an_abort_that_comes_when_the_images_are_done_is_kept(scene: Scene) -> None:
+    uids = await begin_and_hold_at_the_default(scene)
+    await scene.migrations.abort()
+    scene.node.may_set_default.set()
+    progress = await scene.idle()
+
+    assert progress.run is not None
+    assert progress.run.state is RunState.ABORTED
+    assert {move.state for move in progress.moves} == {MoveState.PLANNED}
+    assert scene.engines() == {uid: {DOCKER} for uid in uids}
+    assert scene.node.default == DOCKER
+
+
+async def test_an_abort_is_kept_when_a_pause_comes_at_once(scene: Scene) -> None:
+    await begin_and_hold_at_the_default(scene)
+    _, paused = await asyncio.gather(scene.migrations.abort(), scene.migrations.pause(), return_exceptions=True)
+    scene.node.may_set_default.set()
+    progress = await scene.idle()
+
+    assert isinstance(paused, FailedPrecondition)
+    assert progress.run is not None
+    assert progress.run.state is RunState.ABORTED
+
+
+async def test_an_abort_is_kept_when_there_is_a_fault_afterwards(scene: Scene) -> None:
+    (uid,) = add_pods(scene, 1)
+    scene.kubelet.ignored = scene.node.faulty = {uid}
+    await scene.migrations.run(options(return_within_s=60.0))
+    while not any(move.state is MoveState.LEAVING for move in scene.migrations.progress.moves):
+        await scene.node.wait_changed(scene.node.generation, 0.01)
+    await scene.migrations.abort()
+    scene.kubelet.ignored = set()
+    scene.node.touch()
+    progress = await scene.idle()
+
+    assert progress.run is not None
+    assert progress.run.state is RunState.ABORTED
+    assert scene.node.default == DOCKER
+
+
 async def test_rollback_brings_all_back(scene: Scene) -> None:
     uids = add_pods(scene, 4)
     uids.append(scene.node.add_pod("bare", owned=False))
