@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -42,6 +43,8 @@ class Migrations:
         self._runner: Runner | None = None
         self._job: asyncio.Task[None] | None = None
         self._unreadable = ""  # why the journal cannot be acted on
+        #: Held by whoever begins, ends or buries; not while a migration is waited for.
+        self._deciding = asyncio.Lock()
 
     # --- life
 
@@ -95,7 +98,8 @@ class Migrations:
 
     async def bring_images(self, options: PlanOptions, note: Callable[[ImageProgress], None]) -> Plan:
         """Copy the images that a migration with these options needs, and move nothing."""
-        await self._require_idle()
+        self._require_ended()
+        await self._wait_idle()
         self._require_engines()
         for side in self._port.sides():
             await self._port.refresh_images(side.name)
@@ -105,28 +109,24 @@ class Migrations:
 
     async def run(self, options: RunOptions, facts: Mapping[str, PodFacts] | None = None) -> Plan:
         """Begin a migration, and return its plan; it goes on by itself."""
-        await self._require_idle()
-        plan = self.plan(options.plan, facts)
-        await self._begin(plan, options, is_rollback=False)
+        async with self._when_idle(self._require_ended):
+            plan = self.plan(options.plan, facts)
+            await self._begin(plan, options, is_rollback=False)
         return plan
 
     async def rollback(self) -> Plan:
         """Begin to bring back what the newest migration has moved, and let new pods go where they went before."""
-        runner = self._require_runner()
-        if runner.run.is_rollback:
-            raise FailedPrecondition("the newest migration is a rollback itself; run a new one to move the pods again")
-        if not runner.run.state.ended and runner.run.state is not RunState.PAUSED:
-            raise FailedPrecondition(f"the migration is {runner.run.state.value}: abort or pause it first")
-        await self._wait_idle()
-        moved = {move.uid: move.full_name for move in runner.moves if move.state is MoveState.DONE}
-        before = runner.run.options.plan
-        names = () if before.is_whole_node else tuple(moved.values()) or before.pods
-        back = replace(before, target=runner.run.source, pods=names)
-        options = replace(runner.run.options, plan=back)
-        plan = self._plan(back, None, frozenset(moved))
-        if runner.run.state is RunState.PAUSED:
-            await runner.ask(RunState.ABORTED, (RunState.PAUSED,))
-        await self._begin(plan, options, is_rollback=True)
+        async with self._when_idle(self._require_undoable):
+            runner = self._require_runner()
+            moved = {move.uid: move.full_name for move in runner.moves if move.state is MoveState.DONE}
+            before = runner.run.options.plan
+            names = () if before.is_whole_node else tuple(moved.values()) or before.pods
+            back = replace(before, target=runner.run.source, pods=names)
+            options = replace(runner.run.options, plan=back)
+            plan = self._plan(back, None, frozenset(moved))
+            if runner.run.state is RunState.PAUSED:
+                await runner.ask(RunState.ABORTED, (RunState.PAUSED,))
+            await self._begin(plan, options, is_rollback=True)
         return plan
 
     async def pause(self) -> Progress:
@@ -135,32 +135,31 @@ class Migrations:
 
     async def abort(self) -> Progress:
         """Begin no more moves, and let new pods go where they went before; what has moved stays moved."""
-        runner = self._require_runner()
-        states = (RunState.IMAGES, RunState.MOVING, RunState.PAUSED, RunState.STOPPED)
-        await self._ask(RunState.ABORTING, states)
-        if self._job is None:
-            await runner.run_to_end()
+        async with self._deciding:
+            states = (RunState.IMAGES, RunState.MOVING, RunState.PAUSED, RunState.STOPPED)
+            await self._ask(RunState.ABORTING, states)
+            if self._job is not None and not self._job.done():
+                return self.progress
+            job = self._start()
+        await asyncio.wait((job,))
+        if not job.cancelled():
+            job.result()
         return self.progress
 
     async def resume(self) -> Progress:
         """Go on after a pause or a stop; moves that have failed are not tried again."""
-        runner = self._require_runner()
-        if runner.run.state not in (RunState.PAUSED, RunState.STOPPED):
-            raise FailedPrecondition(f"the migration is {runner.run.state.value}: there is nothing to resume")
-        self._require_engines()
-        self._require_kubelet()
-        await self._wait_idle()
-        await runner.resume(time.time_ns())
-        self._start()
-        return self.progress
+        async with self._when_idle(self._require_resumable):
+            await self._require_runner().resume(time.time_ns())
+            self._start()
+            return self.progress
 
     async def finish(self, engine: str = "") -> FinishReport:
         """Bury what is dead on the engine that the newest migration left, or on the named one, and say what is left."""
-        await self._require_idle()
-        left = engine or self._require_runner().run.source
-        other, _ = source_and_target(left, engine_facts(self._port))
-        self._require_engines()
-        return await finish(self._port, left, other.name)
+        async with self._when_idle(self._require_ended):
+            left = engine or self._require_runner().run.source
+            other, _ = source_and_target(left, engine_facts(self._port))
+            self._require_engines()
+            return await finish(self._port, left, other.name)
 
     # --- inside
 
@@ -201,13 +200,15 @@ class Migrations:
     def _make_runner(self, run: Run, moves: tuple[Move, ...]) -> Runner:
         return Runner(run, moves, self._port, self._copies, self._journal, self._board)
 
-    def _start(self) -> None:
+    def _start(self) -> asyncio.Task[None]:
         runner = self._require_runner()
-        self._job = asyncio.get_running_loop().create_task(runner.run_to_end(), name="migration")
-        self._job.add_done_callback(self._ended)
+        self._job = job = asyncio.get_running_loop().create_task(runner.run_to_end(), name="migration")
+        job.add_done_callback(self._ended)
+        return job
 
     def _ended(self, job: asyncio.Task[None]) -> None:
-        self._job = None
+        if self._job is job:
+            self._job = None
         if not job.cancelled() and (error := job.exception()) is not None:
             _LOG.error("the migration was given up by a fault of this service", exc_info=error)
 
@@ -216,6 +217,17 @@ class Migrations:
         if not await runner.ask(state, allowed):
             raise FailedPrecondition(f"the migration is {runner.run.state.value}, so it cannot be {state.value} now")
         return self.progress
+
+    @contextlib.asynccontextmanager
+    async def _when_idle(self, require: Callable[[], object]) -> AsyncIterator[None]:
+        """Let nobody else decide, with no move in flight and what is required; others may decide while it waits."""
+        while True:
+            async with self._deciding:
+                require()
+                if (job := self._job) is None:
+                    yield
+                    return
+            await asyncio.wait((job,))
 
     async def _wait_idle(self) -> None:
         """Wait until moves in flight have come to their end."""
@@ -234,15 +246,25 @@ class Migrations:
             raise FailedPrecondition("there is no migration; `migrate run --to ENGINE` begins one")
         return self._runner
 
-    async def _require_idle(self) -> None:
+    def _require_ended(self) -> None:
         self._require_journal()
-        if self._runner is None:
-            return
-        if self._runner.run.state.ended:
-            await self._wait_idle()
-        else:
+        if self._runner is not None and not self._runner.run.state.ended:
             state = self._runner.run.state.value
             raise FailedPrecondition(f"a migration to {self._runner.run.target} is {state}: abort it, or let it end")
+
+    def _require_undoable(self) -> None:
+        run = self._require_runner().run
+        if run.is_rollback:
+            raise FailedPrecondition("the newest migration is a rollback itself; run a new one to move the pods again")
+        if not run.state.ended and run.state is not RunState.PAUSED:
+            raise FailedPrecondition(f"the migration is {run.state.value}: abort or pause it first")
+
+    def _require_resumable(self) -> None:
+        run = self._require_runner().run
+        if run.state not in (RunState.PAUSED, RunState.STOPPED):
+            raise FailedPrecondition(f"the migration is {run.state.value}: there is nothing to resume")
+        self._require_engines()
+        self._require_kubelet()
 
     def _require_engines(self) -> None:
         for side in self._port.sides():

@@ -10,6 +10,8 @@ import pytest
 
 from cri_dockerd_py.errors import FailedPrecondition, Unavailable
 from cri_dockerd_py.migration.moves import MoveState, RunState
+from cri_dockerd_py.migration.plan import Plan
+from cri_dockerd_py.migration.progress import Progress
 from cri_dockerd_py.model.image import ImageRecord
 from cri_dockerd_py.store.database import Database
 from tests.migration.conftest import Scene, options
@@ -370,6 +372,65 @@ async def test_it_is_refused_without_kubelet_or_an_engine(scene: Scene) -> None:
         await scene.migrations.run(options())
     with pytest.raises(FailedPrecondition, match="there is no migration"):
         await scene.migrations.pause()
+
+
+async def test_of_two_that_begin_at_once_one_is_refused(scene: Scene) -> None:
+    uids = add_pods(scene, 3)
+    begun, refused = await asyncio.gather(*(scene.migrations.run(options()) for _ in range(2)), return_exceptions=True)
+    assert isinstance(begun, Plan)
+    assert isinstance(refused, FailedPrecondition)
+    progress = await scene.ended(RunState.DONE)
+    assert progress.run is not None
+    assert progress.run.id == 1
+
+    begun, refused = await asyncio.gather(*(scene.migrations.rollback() for _ in range(2)), return_exceptions=True)
+    assert isinstance(begun, Plan)
+    assert isinstance(refused, FailedPrecondition)
+    progress = await scene.ended(RunState.DONE)
+    assert progress.run is not None
+    assert progress.run.id == 2
+    assert scene.engines() == {uid: {DOCKER} for uid in uids}
+
+
+async def pause_in_flight(scene: Scene) -> list[str]:
+    """Pause a migration of three pods of which one is in flight, as kubelet does not act; return the uids."""
+    uids = add_pods(scene, 3)
+    scene.kubelet.ignored = set(uids)
+    await scene.migrations.run(options(return_within_s=60.0))
+    while not any(move.state is MoveState.LEAVING for move in scene.migrations.progress.moves):
+        await scene.node.wait_changed(scene.node.generation, 0.01)
+    await scene.migrations.pause()
+    return uids
+
+
+async def test_of_two_that_resume_at_once_one_is_refused(scene: Scene) -> None:
+    uids = await pause_in_flight(scene)
+    both = asyncio.gather(*(scene.migrations.resume() for _ in range(2)), return_exceptions=True)
+    await asyncio.sleep(0)
+    scene.kubelet.ignored = set()
+    scene.node.touch()
+    first, second = await asyncio.wait_for(both, 20)
+
+    assert isinstance(first, Progress)
+    assert isinstance(second, FailedPrecondition)
+    await scene.ended(RunState.DONE)
+    assert scene.engines() == {uid: {CONTAINERD} for uid in uids}
+
+
+async def test_an_abort_does_not_wait_for_a_resume_that_waits_for_a_pod(scene: Scene) -> None:
+    await pause_in_flight(scene)
+    resuming = asyncio.ensure_future(scene.migrations.resume())
+    await asyncio.sleep(0)
+    progress = await asyncio.wait_for(scene.migrations.abort(), 5)
+    assert progress.run is not None
+    assert progress.run.state is RunState.ABORTING
+
+    scene.kubelet.ignored = set()
+    scene.node.touch()
+    with pytest.raises(FailedPrecondition, match="is aborted: there is nothing to resume"):
+        await resuming
+    await scene.ended(RunState.ABORTED)
+    assert scene.node.default == DOCKER
 
 
 async def test_finish_buries_the_dead_and_tells_what_is_left(scene: Scene) -> None:
