@@ -84,7 +84,7 @@ class Mover:
         sight = await self._watch(move, self._target, until=_not(Standing.LEFT))
         match sight.standing:
             case Standing.GONE:
-                return await self._put(move, MoveState.SKIPPED, reason=sight.detail)
+                return await self._let_go(move, sight.detail)
             case Standing.ELSEWHERE if move.attempts < _ATTEMPTS:
                 # Kubelet was making it anew already when the decision was taken.
                 attempts = move.attempts + 1
@@ -105,7 +105,7 @@ class Mover:
 
         sight = await self._watch(move, self._target, until=is_decided, settle=True)
         if sight.standing is Standing.GONE:
-            return await self._put(move, MoveState.SKIPPED, reason=sight.detail)
+            return await self._let_go(move, sight.detail)
         if sight.standing is not Standing.RUNNING:
             return await self._failed(move, sight.detail)
         if self._port.default_engine() == self._target:
@@ -140,11 +140,16 @@ class Mover:
             replace(move, left_sandbox_id=left), self._source, until=_not(*_UNDER_WAY, Standing.ELSEWHERE), settle=True
         )
         if sight.standing is Standing.GONE:
-            return await self._put(move, MoveState.SKIPPED, reason=f"{move.reason}; {sight.detail}")
+            return await self._let_go(move, f"{move.reason}; {sight.detail}")
         if sight.standing is not Standing.RUNNING:
             return await self._failed(move, sight.detail)
         _LOG.info("pod %s runs on %s again", move.full_name, self._source)
         return await self._put(move, MoveState.RETURNED, ended_ns=time.time_ns())
+
+    async def _let_go(self, move: Move, reason: str) -> Move:
+        """The pod is gone; one that comes with its uid later, as static pods do, goes where new pods go."""
+        await self._port.unpin(move.uid)
+        return await self._put(move, MoveState.SKIPPED, reason=reason)
 
     # --- looking
 

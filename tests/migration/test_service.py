@@ -299,11 +299,16 @@ async def test_nothing_begins_while_an_engine_is_away(scene: Scene) -> None:
     assert scene.engines() == {uid: {CONTAINERD} for uid in uids}
 
 
-async def test_a_pod_that_goes_away_meanwhile_is_skipped(scene: Scene) -> None:
-    scene.node.add_pod("web")
-    scene.kubelet.ignored = {"uid-web"}
-    await scene.migrations.run(options())
-    while not any(move.state is MoveState.LEAVING for move in scene.migrations.progress.moves):
+@pytest.mark.parametrize(
+    ("state", "engine"),
+    [(MoveState.LEAVING, DOCKER), (MoveState.SETTLING, CONTAINERD), (MoveState.RETURNING, DOCKER)],
+)
+async def test_a_pod_that_goes_away_meanwhile_is_skipped(scene: Scene, state: MoveState, engine: str) -> None:
+    uid = scene.node.add_pod("web")
+    scene.kubelet.ignored = {uid} if state is MoveState.LEAVING else set()
+    scene.kubelet.crashing = {(uid, CONTAINERD)} if state is MoveState.RETURNING else set()
+    await scene.migrations.run(options(pods=("default/web",), settle_s=60.0))
+    while (scene.migrations.progress.moves[0].state, scene.node.engines_of_running(uid)) != (state, {engine}):
         await scene.node.wait_changed(scene.node.generation, 0.01)
     scene.node.sandboxes.clear()
     scene.node.containers.clear()
@@ -311,6 +316,8 @@ async def test_a_pod_that_goes_away_meanwhile_is_skipped(scene: Scene) -> None:
     progress = await scene.ended()
 
     assert [move.state for move in progress.moves] == [MoveState.SKIPPED]
+    assert "the pod is not listed any more" in progress.moves[0].reason
+    assert scene.node.pins == {}
     assert progress.run is not None
     assert progress.run.state is RunState.DONE
 
