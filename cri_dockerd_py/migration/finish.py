@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from cri_dockerd_py.errors import CriError
@@ -36,8 +37,11 @@ class FinishReport:
         return not self.leftovers
 
 
-async def finish(port: NodePort, engine: str, other: str) -> FinishReport:
-    """Bury what is dead on `engine`, and say what is left of it; may be repeated."""
+async def finish(port: NodePort, engine: str, other: str, pinned: Collection[str]) -> FinishReport:
+    """Bury what is dead on `engine`, and say what is left of it; may be repeated.
+
+    With nothing left, pods go to the default engine again: those listed, and those `pinned` before they went away.
+    """
     buried, leftovers = 0, list[Leftover]()
     for pod in pods_of(port.sandboxes.values(), port.containers.values()).values():
         for sandbox in pod.sandboxes:
@@ -55,7 +59,7 @@ async def finish(port: NodePort, engine: str, other: str) -> FinishReport:
     if port.default_engine() == engine:
         leftovers.append(Leftover("new pods", f"they go to {engine}; `migrate run --to {other}` changes that"))
     if not leftovers:
-        for uid in {record.spec.metadata.uid for record in port.sandboxes.values()}:
+        for uid in {record.spec.metadata.uid for record in port.sandboxes.values()}.union(pinned):
             await port.unpin(uid)
     images = port.images(engine)
     return FinishReport(

@@ -159,7 +159,9 @@ class Migrations:
             left = engine or self._require_runner().run.source
             other, _ = source_and_target(left, engine_facts(self._port))
             self._require_engines()
-            return await finish(self._port, left, other.name)
+            runner = self._runner
+            pinned = () if runner is None else (*runner.run.kept, *(move.uid for move in runner.moves))
+            return await finish(self._port, left, other.name, pinned)
 
     # --- inside
 

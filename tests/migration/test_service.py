@@ -457,6 +457,17 @@ async def test_finish_buries_the_dead_and_tells_what_is_left(scene: Scene) -> No
     assert scene.node.pins == {}
 
 
+async def test_finish_takes_away_the_pins_of_pods_that_have_gone_away(scene: Scene) -> None:
+    add_pods(scene, 2)
+    await scene.migrations.run(options(exclude=("default/web-1",)))
+    await scene.ended()
+    await scene.node.pin("uid-web-0", CONTAINERD)
+    scene.node.sandboxes.clear()
+    scene.node.containers.clear()
+    assert (await scene.migrations.finish()).complete
+    assert scene.node.pins == {}
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
