@@ -70,6 +70,7 @@ class LogDriver:
             state_dir, self._pump, {_KIND: DockerFrames()}, self.counters, keeper if keeper is not None else NoKeeper()
         )
         self._runner: web.AppRunner | None = None
+        self._made_socket = False
         self._stopping = False
 
     def log_config(self) -> dict[str, Any]:
@@ -102,6 +103,7 @@ class LogDriver:
         self._socket_path.unlink(missing_ok=True)
         await web.UnixSite(runner, str(self._socket_path)).start()
         self._socket_path.chmod(0o600)
+        self._made_socket = True
 
     async def stop(self) -> None:
         """Stop where we are: whoever starts next with the same state directory goes on. May be called twice."""
@@ -110,6 +112,9 @@ class LogDriver:
         self._stopping = True
         if self._runner is not None:
             await self._runner.cleanup()
+            if self._made_socket:
+                # Docker asks whoever has a socket there before it lists volumes, and waits long for one who is gone.
+                self._socket_path.unlink(missing_ok=True)
         await self._call(self._room.close)
         self._pump.stop()
         self._lock.release()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cri_dockerd_py.logs.cri_format import Entry, parse_line
-from cri_dockerd_py.logs.driver import PLUGIN_DIR, LogDriver
+from cri_dockerd_py.logs.driver import LogDriver
 from tests.engines import DockerEngine
 from tests.logs.containers import DriverProcess, driver_name, finish, run
 from tests.processes import wait_until
@@ -36,7 +36,6 @@ async def local_driver(tmp_path: Path) -> AsyncIterator[LogDriver]:
     await driver.start()
     yield driver
     await driver.stop()
-    (PLUGIN_DIR / f"{driver.name}.sock").unlink()
 
 
 def entries(*paths: Path) -> list[Entry]:

@@ -56,7 +56,7 @@ async def test_it_says_what_it_is(node: Node) -> None:
     assert node.driver.log_config() == {"Type": "drv", "Config": {"cache-disabled": "true"}}
 
 
-async def test_its_socket_is_closed_to_others(tmp_path: Path) -> None:
+async def test_its_socket_is_closed_to_others_and_goes_with_it(tmp_path: Path) -> None:
     driver = LogDriver("drv", state_dir=tmp_path / "st", plugin_dir=tmp_path / "plugins")
     await driver.start()
     try:
@@ -64,6 +64,7 @@ async def test_its_socket_is_closed_to_others(tmp_path: Path) -> None:
         assert (tmp_path / "plugins/drv.sock").stat().st_mode & 0o777 == 0o600
     finally:
         await driver.stop()
+    assert not (tmp_path / "plugins/drv.sock").exists()
 
 
 @pytest.mark.behaviour("LOG-07", "LOG-13", "CST-11")
