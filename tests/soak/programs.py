@@ -98,7 +98,7 @@ def check_log(driver: Driver, program: Program, path: Path, began_s: float) -> i
 
 def _without_torn(texts: Sequence[bytes], last: int) -> list[bytes]:
     """Return the numbers without those that miss their front, as the next ones show."""
-    following = [int(text) if text.isdigit() else 0 for text in (*texts[1:], b"%d" % (last + 1))]
+    following = [int(text) if text.isdigit() else 0 for text in (*texts, b"%d" % (last + 1))[1:]]
     wholes = [b"%d" % (number - 1) for number in following]
     return [text for text, whole in zip(texts, wholes, strict=True) if text == whole or not whole.endswith(text)]
 

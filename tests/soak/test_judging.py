@@ -98,6 +98,8 @@ def test_a_docker_that_ends_may_take_the_front_of_a_line_with_it(
     for torn in ((*range(1, 11), 1, *range(12, 15)), (*range(1, 14), 4)):
         programs.check_log(driver, program, log_of(path, *torn), 0.0)
     assert len(book.findings) == 4
+    programs.check_log(driver, program, log_of(path), 0.0)
+    assert len(book.findings) == 4
     programs.check_log(driver, program, log_of(path, *range(1, 11), 3, *range(12, 15)), 0.0)
     assert len(book.findings) == 5
 
