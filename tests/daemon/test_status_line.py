@@ -23,7 +23,7 @@ from tests.core.fake_engine import World
 from tests.cri_server import CriServer
 from tests.daemon.manager import Manager
 from tests.engines import RealEngine
-from tests.migration.conftest import Scene, options
+from tests.migration.conftest import Scene, living, options
 from tests.processes import wait_until
 
 AT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
@@ -77,13 +77,8 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     """A node in memory with kubelet and migration."""
     database = Database(tmp_path / "state.db")
     await database.open()
-    scene = Scene(database)
-    kubelet = asyncio.ensure_future(scene.kubelet.run())
-    yield scene
-    await scene.migrations.close()
-    kubelet.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await kubelet
+    async with living(database) as scene:
+        yield scene
     await database.close()
 
 

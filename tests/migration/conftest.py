@@ -94,9 +94,9 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     await database.close()
 
 
-@pytest.fixture
-async def scene(database: Database) -> AsyncIterator[Scene]:
-    """A node with kubelet and migration."""
+@contextlib.asynccontextmanager
+async def living(database: Database) -> AsyncIterator[Scene]:
+    """A node with kubelet and migration, for as long as the context lasts."""
     scene = Scene(database)
     kubelet = asyncio.ensure_future(scene.kubelet.run())
     yield scene
@@ -104,6 +104,13 @@ async def scene(database: Database) -> AsyncIterator[Scene]:
     kubelet.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await kubelet
+
+
+@pytest.fixture
+async def scene(database: Database) -> AsyncIterator[Scene]:
+    """A node with kubelet and migration."""
+    async with living(database) as scene:
+        yield scene
 
 
 @contextlib.contextmanager
