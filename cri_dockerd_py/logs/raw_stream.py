@@ -20,48 +20,65 @@ class RawStream:
 
     def render(self, data: bytes, floor_ns: int) -> Rendered:
         """See `Decoder.render`: whole lines, and what a line without an end has too much."""
+        text = _Text()
         end = data.rfind(b"\n") + 1
-        text = list(self._lines(data[: end - 1], floor_ns)) if end else []
+        if end:
+            self._lines(text, data[: end - 1], floor_ns)
         rest = len(data) - end
         if rest > MAX_LINE_BYTES:
             pieces = _full_pieces(rest, ends_in_return=data.endswith(b"\r"))
-            text += self._pieces(data, end, pieces, floor_ns)
+            self._pieces(text, data, end, pieces, floor_ns)
             end += pieces * MAX_LINE_BYTES
-        return self._rendered(text, end, floor_ns)
+        return text.rendered(end, floor_ns)
 
     def flush(self, data: bytes, floor_ns: int) -> Rendered:
         """What is left when the writer is gone is a line without an end."""
-        pieces = -(-len(data) // MAX_LINE_BYTES)
-        return self._rendered(list(self._pieces(data, 0, pieces, floor_ns)), len(data), floor_ns)
-
-    def _rendered(self, text: list[bytes], consumed: int, time_ns: int) -> Rendered:
-        whole = b"".join(text)
-        return Rendered(whole, consumed, whole.count(b"\n"), time_ns)
+        text = _Text()
+        self._pieces(text, data, 0, -(-len(data) // MAX_LINE_BYTES), floor_ns)
+        return text.rendered(len(data), floor_ns)
 
     def _head(self, tag: bytes, time_ns: int) -> bytes:
         return b"%b %b %b " % (timestamp(time_ns), self._name, tag)
 
-    def _lines(self, lines: bytes, time_ns: int) -> Iterator[bytes]:
+    def _lines(self, text: _Text, lines: bytes, time_ns: int) -> None:
         """Whole lines, given without the last newline; those that are too long are found without looking at others."""
         if b"\r" in lines:
             lines = (lines + b"\n").replace(b"\r\n", b"\n")[:-1]
         head = self._head(FULL, time_ns)
-        between = b"\n" + head
         start = 0
         for begin, end in _long_lines(lines):
             if begin > start:
-                yield from (head, lines[start : begin - 1].replace(b"\n", between), b"\n")
+                text.add(head, lines[start : begin - 1])
             pieces = (end - begin - 1) // MAX_LINE_BYTES
-            yield from self._pieces(lines, begin, pieces, time_ns)
-            yield from (head, lines[begin + pieces * MAX_LINE_BYTES : end], b"\n")
+            self._pieces(text, lines, begin, pieces, time_ns)
+            text.add(head, lines[begin + pieces * MAX_LINE_BYTES : end])
             start = end + 1
         if start <= len(lines):
-            yield from (head, lines[start:].replace(b"\n", between), b"\n")
+            text.add(head, lines[start:])
 
-    def _pieces(self, data: bytes, begin: int, count: int, time_ns: int) -> Iterator[bytes]:
+    def _pieces(self, text: _Text, data: bytes, begin: int, count: int, time_ns: int) -> None:
+        """Pieces of a line that is too long, or has no end."""
         head = self._head(PARTIAL, time_ns)
         for start in range(begin, begin + count * MAX_LINE_BYTES, MAX_LINE_BYTES):
-            yield b"%b%b\n" % (head, data[start : start + MAX_LINE_BYTES])
+            text.add(head, data[start : start + MAX_LINE_BYTES])
+
+
+class _Text:
+    """Log text that grows; its lines are counted by how much longer than the raw ones they are."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._lines = 0
+
+    def add(self, head: bytes, lines: bytes) -> None:
+        """Add lines, given without the last newline, each with `head` before it."""
+        text = lines.replace(b"\n", b"\n" + head)
+        self._lines += 1 + (len(text) - len(lines)) // len(head)
+        self._parts += (head, text, b"\n")
+
+    def rendered(self, consumed: int, time_ns: int) -> Rendered:
+        """Return the whole of it, made of so many raw bytes."""
+        return Rendered(b"".join(self._parts), consumed, self._lines, time_ns)
 
 
 def _full_pieces(length: int, *, ends_in_return: bool) -> int:
