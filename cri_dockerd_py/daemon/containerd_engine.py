@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
 import socket
@@ -17,8 +16,7 @@ from cri_dockerd_py.distribution.registry import Registry
 from cri_dockerd_py.errors import FailedPrecondition
 from cri_dockerd_py.logs.counters import Counters
 from cri_dockerd_py.model.node import CgroupDriver
-from cri_dockerd_py.model.sandbox import DnsConfig
-from cri_dockerd_py.network.resolv_conf import HOST_RESOLV_CONF, render_resolv_conf, write_resolv_conf
+from cri_dockerd_py.network.resolv_conf import write_pod_resolv_conf
 from cri_dockerd_py.settings import Settings
 
 _SYSTEMD = Path("/run/systemd/system")
@@ -101,7 +99,7 @@ def _options(
         namespace=settings.containerd_namespace,
         root_dir=root_dir,
         state_dir=state_dir,
-        write_resolv_conf=_write_resolv_conf,
+        write_resolv_conf=write_pod_resolv_conf,
         registry=Registry(settings.registry_config_path),
         owner=instance_name(settings.root_dir),
         architecture=platform.machine(),
@@ -117,8 +115,3 @@ def _options(
         observe=observe,
         on_fetched=on_fetched,
     )
-
-
-async def _write_resolv_conf(path: Path, dns: DnsConfig | None) -> None:
-    host_text = "" if dns is not None else await asyncio.to_thread(HOST_RESOLV_CONF.read_text)
-    await write_resolv_conf(path, render_resolv_conf(dns, host_text))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import platform
 import socket
 from collections.abc import Callable
@@ -17,12 +16,10 @@ from cri_dockerd_py.daemon.service_manager import ServiceManager
 from cri_dockerd_py.errors import FailedPrecondition
 from cri_dockerd_py.logs.counters import Counters
 from cri_dockerd_py.logs.driver import PLUGIN_DIR, LogDriver
-from cri_dockerd_py.model.sandbox import DnsConfig
-from cri_dockerd_py.network.resolv_conf import render_resolv_conf, write_resolv_conf
+from cri_dockerd_py.network.resolv_conf import write_pod_resolv_conf
 from cri_dockerd_py.pause.image import PAUSE_IMAGE_NAME, pause_image_tar
 from cri_dockerd_py.settings import Settings
 
-_HOST_RESOLV_CONF = Path("/etc/resolv.conf")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -102,7 +99,7 @@ def _options(
         state_dir=settings.state_dir,
         pause_image=configured or PAUSE_IMAGE_NAME,
         pause_image_tar=None if configured else partial(pause_image_tar, architecture),
-        write_resolv_conf=_write_resolv_conf,
+        write_resolv_conf=write_pod_resolv_conf,
         logs=logs,
         checkpoint_dirs=_checkpoint_dirs(settings),
         call_within_s=settings.engine_call_timeout_seconds,
@@ -114,8 +111,3 @@ def _options(
 
 def _checkpoint_dirs(settings: Settings) -> list[Path]:
     return [root / "sandbox" for root in (settings.root_dir, *settings.cri_dockerd_root_directory)]
-
-
-async def _write_resolv_conf(path: Path, dns: DnsConfig | None) -> None:
-    host_text = "" if dns is not None else await asyncio.to_thread(_HOST_RESOLV_CONF.read_text)
-    await write_resolv_conf(path, render_resolv_conf(dns, host_text))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 
 from cri_dockerd_py.errors import InvalidArgument, NotFound
 from cri_dockerd_py.model.sandbox import DnsConfig
 
-HOST_RESOLV_CONF = Path("/etc/resolv.conf")
+_HOST_RESOLV_CONF = Path("/etc/resolv.conf")
 
 
 def render_resolv_conf(dns: DnsConfig | None, host_text: str) -> str:
@@ -24,12 +23,14 @@ def render_resolv_conf(dns: DnsConfig | None, host_text: str) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-async def write_resolv_conf(path: Path, text: str) -> None:
+def write_pod_resolv_conf(path: Path, dns: DnsConfig | None) -> None:
+    """Write what a pod asked for, or the host's settings, into an existing file. Blocking; use a thread."""
+    write_resolv_conf(path, render_resolv_conf(dns, _HOST_RESOLV_CONF.read_text() if dns is None else ""))
+
+
+def write_resolv_conf(path: Path, text: str) -> None:
     """Replace the content of an existing file in place: it is a bind mount's source, so it must stay the same inode."""
-    await asyncio.to_thread(_overwrite, path, text.encode())
-
-
-def _overwrite(path: Path, data: bytes) -> None:
+    data = text.encode()
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError as error:

@@ -38,8 +38,8 @@ OWN_PID = ContainerSecurity(namespaces=NamespaceOptions(pid=NamespaceMode.CONTAI
 _serial = itertools.count()
 
 
-async def _write_dns(path: Path, dns: DnsConfig | None) -> None:
-    await write_resolv_conf(path, render_resolv_conf(dns, HOST_DNS))
+def _write_dns(path: Path, dns: DnsConfig | None) -> None:
+    write_resolv_conf(path, render_resolv_conf(dns, HOST_DNS))
 
 
 def docker_options(docker: DockerEngine, directory: Path, **changes: Any) -> DockerOptions:

@@ -36,17 +36,17 @@ def test_no_value_can_add_a_line(servers: list[str], searches: list[str]) -> Non
 
 
 @pytest.mark.behaviour("NET-03")
-async def test_written_in_place_longer_and_shorter(tmp_path: Path) -> None:
+def test_written_in_place_longer_and_shorter(tmp_path: Path) -> None:
     path = tmp_path / "resolv.conf"
     path.write_text("nameserver 1.1.1.1\n")
     inode = os.stat(path).st_ino
     for text in ("a\n" * 100, "short\n", ""):
-        await write_resolv_conf(path, text)
+        write_resolv_conf(path, text)
         assert path.read_text() == text
         assert os.stat(path).st_ino == inode
 
 
-async def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
+def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"resolv\.conf"):
-        await write_resolv_conf(tmp_path / "resolv.conf", "x")
+        write_resolv_conf(tmp_path / "resolv.conf", "x")
     assert not (tmp_path / "resolv.conf").exists()

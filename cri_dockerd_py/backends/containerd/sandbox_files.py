@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from cri_dockerd_py.errors import Internal
 from cri_dockerd_py.model.sandbox import DnsConfig, SandboxSpec
 from cri_dockerd_py.model.security import NamespaceMode, UserNamespace
 
-#: Writes a pod's DNS settings into an existing file in place.
-WriteResolvConf = Callable[[Path, DnsConfig | None], Awaitable[None]]
+#: Writes a pod's DNS settings into an existing file in place; blocking.
+WriteResolvConf = Callable[[Path, DnsConfig | None], None]
 HOST_SHM = "/dev/shm"
 _HOST_HOSTS = Path("/etc/hosts")
 _SHM_OPTIONS = ("noexec", "nosuid", "nodev", "mode=1777", "size=67108864")
@@ -43,20 +43,17 @@ class SandboxFiles:
             shm=HOST_SHM if shares_ipc else str(self._paths.shm(sandbox_id)),
         )
 
-    async def make(self, sandbox_id: str, spec: SandboxSpec, hostname: str) -> PodFiles:
+    async def make(self, sandbox_id: str, spec: SandboxSpec, hostname: str) -> None:
         """Write the files and mount the shared memory."""
-        files = self.of(sandbox_id, spec)
-        await asyncio.to_thread(self._make, files, spec, hostname)
-        await self._write_resolv_conf(Path(files.resolv_conf), spec.dns)
-        return files
+        await asyncio.to_thread(self._make, self.of(sandbox_id, spec), spec, hostname)
 
-    @staticmethod
-    def _make(files: PodFiles, spec: SandboxSpec, hostname: str) -> None:
+    def _make(self, files: PodFiles, spec: SandboxSpec, hostname: str) -> None:
         directory = Path(files.hostname).parent
         directory.mkdir(0o755, parents=True, exist_ok=True)
         _write(Path(files.hostname), f"{spec.hostname or hostname}\n".encode())
         _write(Path(files.hosts), _HOST_HOSTS.read_bytes() if _HOST_HOSTS.exists() else b"")
         _write(Path(files.resolv_conf), b"")
+        self._write_resolv_conf(Path(files.resolv_conf), spec.dns)
         if files.shm != HOST_SHM and not host_mounts.is_mounted(Path(files.shm)):
             _mount_shm(Path(files.shm), spec.security.namespaces.userns)
 

@@ -14,7 +14,7 @@ from cri_dockerd_py.backends.containerd.any_value import json_any
 from cri_dockerd_py.backends.containerd.daemon_state import DaemonFacts, DaemonState
 from cri_dockerd_py.backends.containerd.host_side import read_profiles
 from cri_dockerd_py.backends.containerd.objects import SPEC_TYPE, Held
-from cri_dockerd_py.backends.containerd.oci.inputs import SandboxInputs
+from cri_dockerd_py.backends.containerd.oci.inputs import Profiles, SandboxInputs
 from cri_dockerd_py.backends.containerd.oci.namespaces import mapped
 from cri_dockerd_py.backends.containerd.oci.sandbox_spec import sandbox_spec
 from cri_dockerd_py.backends.containerd.oci.selinux import pod_level, sandbox_labels
@@ -26,6 +26,7 @@ from cri_dockerd_py.backends.containerd.snapshots import Snapshots
 from cri_dockerd_py.backends.users import UserFiles, UserWish, resolve_user
 from cri_dockerd_py.errors import Unimplemented
 from cri_dockerd_py.model.sandbox import SandboxSpec
+from cri_dockerd_py.model.security import ProfileType, SecurityProfile
 
 SnapshotsOf = Callable[[str], Snapshots]
 
@@ -50,18 +51,14 @@ class SandboxPreparation:
         self._namespace = namespace
 
     async def record(self, name: str, sandbox_id: str, spec: SandboxSpec, netns_path: str) -> Container:
-        """Return the record to create; what it needs on the host is there then."""
+        """Return the record to create; its root file system is there then, its files are made by `make_files`."""
         handler = self._runtimes.handler(spec.runtime_handler, spec.cgroup_parent)
         facts = await self._daemon.facts()
         userns_path = ""
         if mapped(spec.security.namespaces.userns):
             _check_users(handler, facts)
             userns_path = await self._files.pin_users(sandbox_id, netns_path) if netns_path else ""
-        making_files = asyncio.ensure_future(self._files.make(sandbox_id, spec, facts.host.hostname))
-        try:
-            rootfs = await self._pause.rootfs(sandbox_id, name, self._snapshots_of(handler.config.snapshotter))
-        finally:
-            await asyncio.wait((making_files,))
+        rootfs = await self._pause.rootfs(sandbox_id, name, self._snapshots_of(handler.config.snapshotter))
         security = spec.security
         contexts = facts.host.selinux
         level = pod_level(sandbox_id) if contexts is not None else ""
@@ -80,13 +77,13 @@ class SandboxPreparation:
                 user=resolve_user(UserFiles(), user_wish),
                 facts=facts.host,
                 handler=handler.spec_options(),
-                files=making_files.result(),
+                files=self._files.of(sandbox_id, spec),
                 namespace=self._namespace,
                 netns_path=netns_path,
                 userns_path=userns_path,
                 image_name=rootfs.image_name,
                 labels=selinux,
-                profiles=await asyncio.to_thread(read_profiles, security.seccomp, None),
+                profiles=await _profiles(security.seccomp),
             )
         )
         metadata = SandboxMetadata(sandbox_id, name, spec, netns_path, process_label=selinux.process)
@@ -102,8 +99,12 @@ class SandboxPreparation:
             extensions={sandbox_metadata.EXTENSION: extension},
         )
 
+    async def make_files(self, sandbox_id: str, spec: SandboxSpec) -> None:
+        """Make what all containers of the pod get mounted, which the task needs, and the record does not."""
+        await self._files.make(sandbox_id, spec, (await self._daemon.facts()).host.hostname)
+
     async def undo(self, sandbox_id: str) -> None:
-        """Remove what was made for a record that was not."""
+        """Remove what was made for a sandbox that was not."""
         for snapshotter in self._runtimes.snapshotters():
             await self._snapshots_of(snapshotter).remove(sandbox_id)
         await self._files.remove(sandbox_id)
@@ -122,6 +123,12 @@ class SandboxPreparation:
     def runtime_path(self, handler: str) -> str:
         """Return the shim that a handler has of its own, "" for the usual one."""
         return self._runtimes.handler(handler, "").config.runtime_path
+
+
+async def _profiles(seccomp: SecurityProfile | None) -> Profiles:
+    if seccomp is None or seccomp.kind is not ProfileType.LOCALHOST:
+        return Profiles()
+    return await asyncio.to_thread(read_profiles, seccomp, None)
 
 
 def _check_users(handler: Handler, facts: DaemonFacts) -> None:

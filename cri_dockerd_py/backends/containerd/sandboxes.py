@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Mapping
 from typing import ClassVar
 
+from cri_dockerd_py._generated.containerd_v1.containers_pb2 import Container
 from cri_dockerd_py.backends.base import CreatedSandbox, SandboxRuntime, StartedProcess
 from cri_dockerd_py.backends.containerd import labels
 from cri_dockerd_py.backends.containerd.any_value import read_json
@@ -64,13 +66,24 @@ class ContainerdSandboxes(SandboxRuntime):
         await self._make_way(name)
         with self._objects.announce(sandbox_id):
             try:
-                record = await self._preparation.record(name, sandbox_id, spec, netns_path)
-                made = await self._objects.create(record)
+                made = await self._make(name, sandbox_id, spec, netns_path)
                 self._objects.without_task.add(sandbox_id)
             except BaseException:
                 await self._preparation.undo(sandbox_id)
                 raise
         return CreatedSandbox(sandbox_id, time_ns(made.created_at))
+
+    async def _make(self, name: str, sandbox_id: str, spec: SandboxSpec, netns_path: str) -> Container:
+        """Make record and files beside each other; where one fails, there is no record."""
+        record = await self._preparation.record(name, sandbox_id, spec, netns_path)
+        making = asyncio.ensure_future(self._objects.create(record))
+        try:
+            await self._preparation.make_files(sandbox_id, spec)
+            return await making
+        except BaseException:
+            await asyncio.gather(making, return_exceptions=True)
+            await self._objects.delete(sandbox_id)
+            raise
 
     async def _make_way(self, name: str) -> None:
         """Remove the dead sandbox that has the name, or refuse when it lives."""

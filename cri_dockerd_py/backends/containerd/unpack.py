@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 import secrets
 import time
@@ -43,6 +44,23 @@ class UnpackJob:
     diff_ids: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A layer to unpack onto the snapshot `parent`; `ready` is set when its blob is there."""
+
+    blob: Descriptor
+    diff_id: str
+    chain_id: str
+    parent: str
+    ready: asyncio.Event
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What its snapshot is labelled with."""
+        own = self.blob.annotations.items()
+        return {_SNAPSHOT_REF: self.chain_id} | {k: v for k, v in own if k.startswith(_SNAPSHOT_ANNOTATIONS)}
+
+
 class Unpacker:
     """Unpacks into one snapshotter; `locks` are shared by all unpackers of this service."""
 
@@ -70,62 +88,69 @@ class Unpacker:
         with one_failure():
             async with asyncio.TaskGroup() as notes:
                 for index in range(present, len(chain)):
-                    await ready[index].wait()
                     parent = chain[index - 1] if index else ""
-                    await self._layer(job.layers[index], job.diff_ids[index], chain[index], parent, lease)
-                    uncompressed = {gc_labels.UNCOMPRESSED: job.diff_ids[index]}
-                    notes.create_task(self._content.set_labels(job.layers[index].digest, uncompressed))
+                    layer = _Layer(job.layers[index], job.diff_ids[index], chain[index], parent, ready[index])
+                    await self._unpack(layer, lease)
+                    uncompressed = {gc_labels.UNCOMPRESSED: layer.diff_id}
+                    notes.create_task(self._content.set_labels(layer.blob.digest, uncompressed))
         top = chain[-1] if chain else ""
         if top:
             labels = gc_labels.of_snapshot(self._snapshots.snapshotter, top)
             await self._content.set_labels(job.config_digest, labels)
         return top
 
-    async def _layer(self, layer: Descriptor, diff_id: str, chain_id: str, parent: str, lease: str) -> None:
-        labels = {_SNAPSHOT_REF: chain_id}
-        labels |= {key: value for key, value in layer.annotations.items() if key.startswith(_SNAPSHOT_ANNOTATIONS)}
-        async with self._locks.hold((self._snapshots.snapshotter, chain_id)):
-            prepared = await self._prepare(chain_id, parent, labels, lease)
+    async def _unpack(self, layer: _Layer, lease: str) -> None:
+        """Unpack one layer; one that is still being fetched is prepared meanwhile, for a busy disk takes its time."""
+        lock = self._locks.hold((self._snapshots.snapshotter, layer.chain_id))
+        is_here = layer.ready.is_set()
+        async with contextlib.AsyncExitStack() as stack:
+            if is_here:
+                await stack.enter_async_context(lock)
+            prepared = await self._prepare(layer, lease)
             if prepared is None:
                 return
             key, mounts = prepared
             try:
-                await self._apply(layer, diff_id, mounts, lease)
-                await self._snapshots.commit(chain_id, key, labels=labels, lease=lease)
+                if not is_here:
+                    await layer.ready.wait()
+                    await stack.enter_async_context(lock)
+                    if await self._hold(layer.chain_id, lease):
+                        raise AlreadyExists(f"layer {layer.chain_id} was unpacked while its blob was fetched")
+                await self._apply(layer, mounts, lease)
+                await self._snapshots.commit(layer.chain_id, key, labels=layer.labels, lease=lease)
             except AlreadyExists:
                 await self._remove(key)
-                await self._hold(chain_id, lease)
+                await self._hold(layer.chain_id, lease)
             except BaseException:
                 await self._remove(key)
                 raise
 
-    async def _prepare(
-        self, chain_id: str, parent: str, labels: Mapping[str, str], lease: str
-    ) -> tuple[str, Sequence[Mount]] | None:
+    async def _prepare(self, layer: _Layer, lease: str) -> tuple[str, Sequence[Mount]] | None:
         """Return (key, mounts) of a snapshot to fill, None when somebody else has unpacked the layer."""
         for _ in range(_TRIES):
-            key = _extract_key(chain_id)
+            key = _extract_key(layer.chain_id)
             try:
                 # Seen to its end: containerd may go on with a call that is broken off.
-                prepared = self._snapshots.prepare(key, parent, labels=labels, lease=lease)
+                prepared = self._snapshots.prepare(key, layer.parent, labels=layer.labels, lease=lease)
                 return key, await settle_call(prepared, f"prepare snapshot {key}")
             except AlreadyExists:
-                if await self._hold(chain_id, lease):
+                if await self._hold(layer.chain_id, lease):
                     return None
             except BaseException:
                 await self._remove(key)
                 raise
-        raise Unknown(f"layer {chain_id} could not be unpacked: snapshots for it came and went {_TRIES} times")
+        raise Unknown(f"layer {layer.chain_id} could not be unpacked: snapshots for it came and went {_TRIES} times")
 
-    async def _apply(self, layer: Descriptor, diff_id: str, mounts: Sequence[Mount], lease: str) -> None:
+    async def _apply(self, layer: _Layer, mounts: Sequence[Mount], lease: str) -> None:
+        blob = layer.blob
         diff = WireDescriptor(
-            media_type=layer.media_type, digest=layer.digest, size=layer.size, annotations=layer.annotations
+            media_type=blob.media_type, digest=blob.digest, size=blob.size, annotations=blob.annotations
         )
         request = ApplyRequest(diff=diff, mounts=mounts)
         answer = await self._client.call(self._client.diff.Apply, request, within_s=_APPLY_WITHIN_S, lease=lease)
-        if answer.applied.digest != diff_id:
+        if answer.applied.digest != layer.diff_id:
             raise Unknown(
-                f"layer {layer.digest} unpacks to {answer.applied.digest}, and not to {diff_id} as the image's "
+                f"layer {blob.digest} unpacks to {answer.applied.digest}, and not to {layer.diff_id} as the image's "
                 f"configuration says; the image is damaged: build and push it again"
             )
 

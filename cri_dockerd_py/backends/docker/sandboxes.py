@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +24,7 @@ from cri_dockerd_py.model.names import sandbox_name
 from cri_dockerd_py.model.sandbox import DnsConfig, SandboxRecord, SandboxSpec
 
 #: Writes a pod's DNS settings into an existing file in place.
-WriteResolvConf = Callable[[Path, DnsConfig | None], Awaitable[None]]
+WriteResolvConf = Callable[[Path, DnsConfig | None], None]
 _OOM_SCORE = "oom_score_adj"
 
 
@@ -99,7 +99,7 @@ class DockerSandboxes(SandboxRuntime):
     async def _write_dns(self, path: Path, spec: SandboxSpec) -> None:
         """Docker has written the node's settings; a pod on the node's network that asks for nothing keeps them."""
         if spec.dns is not None or not spec.host_network:
-            await self._write_resolv_conf(path, spec.dns)
+            await asyncio.to_thread(self._write_resolv_conf, path, spec.dns)
 
     async def kill(self, sandbox_id: str) -> None:
         """Kill the pause process."""

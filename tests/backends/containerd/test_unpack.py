@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 import pytest_asyncio
@@ -58,6 +58,15 @@ class Case:
             event.set()
 
 
+async def seen(case: Case, accept: Callable[[set[str]], bool]) -> None:
+    """Wait until the snapshots that there are are accepted."""
+    async with asyncio.timeout(SOON_S):
+        while True:
+            if accept(await case.store.keys()):
+                return
+            await asyncio.sleep(0.01)
+
+
 @pytest_asyncio.fixture
 async def case(containerd_node: ContainerdNode, pusher: Pusher) -> AsyncIterator[Case]:
     """Three layers."""
@@ -73,12 +82,8 @@ async def test_layers_are_unpacked_when_they_are_ready(case: Case) -> None:
     unpacking = asyncio.ensure_future(case.unpacker().unpack(case.job, case.lease, 0, case.ready))
     case.ready[0].set()
     case.ready[2].set()
-    async with asyncio.timeout(SOON_S):
-        while True:
-            if await case.store.snapshots.stat(case.chain[0]) is not None:
-                break
-            await asyncio.sleep(0.02)
-    assert await case.store.keys() == {case.chain[0]}
+    await seen(case, lambda keys: case.chain[0] in keys)
+    assert not (await case.store.keys()).intersection(case.chain[1:])
 
     case.ready[1].set()
 
@@ -95,6 +100,32 @@ async def test_unpackers_beside_each_other_do_the_work_once(case: Case) -> None:
 
     assert set(tops) == {case.chain[2]}
     assert await case.store.keys() == set(case.chain)
+
+
+async def test_what_another_unpacks_while_it_is_fetched_is_not_unpacked_again(case: Case) -> None:
+    unpacking = asyncio.ensure_future(case.unpacker().unpack(case.job, case.lease, 0, case.ready))
+    await seen(case, bool)
+    here = [asyncio.Event() for _ in case.ready]
+    for event in here:
+        event.set()
+    await case.unpacker().unpack(case.job, case.lease, 0, here)
+    committed = await case.store.snapshots.stat(case.chain[0])
+
+    case.all_ready()
+
+    assert await unpacking == case.chain[2]
+    assert await case.store.keys() == set(case.chain)
+    assert await case.store.snapshots.stat(case.chain[0]) == committed
+
+
+async def test_an_unpacking_that_is_cancelled_while_a_layer_is_fetched_leaves_nothing(case: Case) -> None:
+    unpacking = asyncio.ensure_future(case.unpacker().unpack(case.job, case.lease, 0, case.ready))
+    await seen(case, bool)
+
+    unpacking.cancel()
+    await asyncio.wait((unpacking,))
+
+    assert await case.store.keys() == set()
 
 
 async def test_what_is_present_is_held_by_the_lease(case: Case) -> None:
