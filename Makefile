@@ -1,5 +1,7 @@
 # make help lists the targets.
-PYTHON ?= python3
+# The distribution's first: the packages run on it, and it is built with optimisations that others often lack.
+PYTHON ?= $(or $(shell for each in /usr/bin/python3 python3; do \
+	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done),python3)
 ENGINES ?= docker-20.10
 SERVE_FLAGS ?=
 PYTEST_FLAGS ?=

@@ -29,7 +29,7 @@ class OutputRoom(LogRoom):
     """Open, finish, rotate, forget and recover the output of containers, and let clients join."""
 
     store_prefix = STORE_PREFIX
-    chunk_bytes = 64 << 10  # larger ones cost more: their many copies take fresh pages each time
+    chunk_bytes = 128 << 10  # larger ones cost more: their many copies take fresh pages each time
 
     def __init__(self, state_dir: Path, pump: Pump, counters: Counters, keeper: FifoKeeper) -> None:
         super().__init__(state_dir, pump, {stream: RawStream(stream) for stream in _STREAMS}, counters, keeper)
