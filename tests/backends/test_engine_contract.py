@@ -186,6 +186,15 @@ async def test_cancelled_creates_can_be_discarded(backend: Backend) -> None:
         await backend.nothing_left()
 
 
+async def test_a_sandbox_whose_files_cannot_be_made_leaves_nothing(backend: Backend) -> None:
+    if not backend.engine.sandboxes.takes_netns:
+        pytest.skip("Docker makes the files of its sandboxes itself")
+    with pytest.raises(InvalidArgument, match="DNS server"):
+        await backend.create_sandbox(backend.pod(dns=DnsConfig(servers=("192.0.2.1 search evil",))))
+    assert not (await backend.engine.events.snapshot()).sandboxes
+    await backend.nothing_left()
+
+
 @pytest.mark.behaviour("CRE-19")
 async def test_many_at_once(backend: Backend) -> None:
     sandbox = await backend.run()

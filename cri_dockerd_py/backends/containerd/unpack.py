@@ -91,6 +91,7 @@ class Unpacker:
                     parent = chain[index - 1] if index else ""
                     layer = _Layer(job.layers[index], job.diff_ids[index], chain[index], parent, ready[index])
                     await self._unpack(layer, lease)
+                    await layer.ready.wait()  # a layer that others unpack meanwhile is fetched all the same
                     uncompressed = {gc_labels.UNCOMPRESSED: layer.diff_id}
                     notes.create_task(self._content.set_labels(layer.blob.digest, uncompressed))
         top = chain[-1] if chain else ""

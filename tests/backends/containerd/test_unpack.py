@@ -110,6 +110,9 @@ async def test_what_another_unpacks_while_it_is_fetched_is_not_unpacked_again(ca
         event.set()
     await case.unpacker().unpack(case.job, case.lease, 0, here)
     committed = await case.store.snapshots.stat(case.chain[0])
+    case.ready[0].set()
+    await asyncio.wait((unpacking,), timeout=0.5)
+    assert not unpacking.done()
 
     case.all_ready()
 
