@@ -19,7 +19,10 @@ class LogLevel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AdminNode:
-    """The node as an admin sees it; `network_problem` returns why pods get no network, empty when they do."""
+    """The node as an admin sees it; `network_problem` returns why pods get no network, empty when they do.
+
+    `settings` are those that are not the default, as TOML.
+    """
 
     version: str
     started_at_ns: int
@@ -27,3 +30,4 @@ class AdminNode:
     migrations: Migrations
     network_problem: Callable[[], str]
     log_level: LogLevel
+    settings: str = ""

@@ -23,6 +23,7 @@ def status(node: AdminNode) -> pb.StatusResponse:
         network_problem=problem,
         migration=encode.migration(progress) if progress.run is not None else None,
         log_level=node.log_level.get(),
+        settings=node.settings,
     )
 
 

@@ -59,7 +59,11 @@ class Admin:
 
 def run(arguments: argparse.Namespace, verb: Callable[[Admin], Coroutine[Any, Any, Result]]) -> Result:
     """Run a verb with a connection to the service that the settings name."""
-    path = load(arguments).settings.admin_socket
+    return run_at(load(arguments).settings.admin_socket, verb)
+
+
+def run_at(path: Path, verb: Callable[[Admin], Coroutine[Any, Any, Result]]) -> Result:
+    """Run a verb with a connection to the service at a socket."""
     _check_reachable(path)
     return asyncio.run(_run(path, verb))
 

@@ -13,17 +13,18 @@ from cri_dockerd_py.cli.migration_text import summary
 
 def show_status(arguments: argparse.Namespace) -> int:
     """Print the service's status; INCOMPLETE when pods cannot be started now."""
-    status = admin_client.run(arguments, _ask_status)
+    status = admin_client.run(arguments, ask_status)
     print(texts.json_line(status) if arguments.output == "json" else _text(status))
     return 0 if status.network_ready and all(engine.ready for engine in status.engines) else exits.INCOMPLETE
 
 
 def status_json(arguments: argparse.Namespace) -> str:
     """Return the service's status as a line of JSON."""
-    return texts.json_line(admin_client.run(arguments, _ask_status))
+    return texts.json_line(admin_client.run(arguments, ask_status))
 
 
-async def _ask_status(admin: Admin) -> pb.StatusResponse:
+async def ask_status(admin: Admin) -> pb.StatusResponse:
+    """Ask the service for its status."""
     return await admin.call(admin.stub.Status, pb.StatusRequest())
 
 
@@ -32,7 +33,7 @@ def log_level(arguments: argparse.Namespace) -> int:
 
     async def ask(admin: Admin) -> str:
         if not arguments.level:
-            return (await _ask_status(admin)).log_level
+            return (await ask_status(admin)).log_level
         request = pb.SetLogLevelRequest(level=arguments.level)
         previous = (await admin.call(admin.stub.SetLogLevel, request)).previous
         return f"{arguments.level} (was {previous})"

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cri_dockerd_py.cli import exits
-from cri_dockerd_py.errors import FailedPrecondition
+from cri_dockerd_py.errors import CriError, FailedPrecondition
 
 if TYPE_CHECKING:
+    from cri_dockerd_py.cli.admin_client import Admin
     from cri_dockerd_py.doctor import Finding
+    from cri_dockerd_py.settings import Settings
 
 _MARKS = {"ok": "ok  ", "warning": "warn", "failure": "FAIL"}
+_ANSWER_WITHIN_S = 5.0
+#: Says where the service is, not what is to be examined.
+_ADDRESS = {"admin_endpoint"}
 _COLOURS = {"ok": "32", "warning": "33", "failure": "31"}
 
 
@@ -49,10 +56,10 @@ def add_verbs(verbs: Any, chosen: str) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from cri_dockerd_py.cli.setting_flags import load
     from cri_dockerd_py.doctor import examine
 
-    findings = examine(load(arguments).settings)
+    settings, findings = _examined(arguments)
+    findings += examine(settings)
     if arguments.output == "json":
         print(json.dumps([finding.plain() for finding in findings]))
     else:
@@ -63,18 +70,50 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def _dump(arguments: argparse.Namespace) -> int:
     from cri_dockerd_py.cli.admin_verbs import status_json
-    from cri_dockerd_py.cli.setting_flags import load
     from cri_dockerd_py.doctor.bundle import write_bundle
 
     path = Path(arguments.file)
     try:
-        names = write_bundle(path, load(arguments).settings, lambda: status_json(arguments))
+        names = write_bundle(path, _examined(arguments)[0], lambda: status_json(arguments))
     except FileExistsError:
         raise FailedPrecondition(f"{path} exists already: name another file") from None
     except OSError as error:
         raise FailedPrecondition(f"{path} cannot be written: {error.strerror}") from error
     print(f"wrote {path} with {len(names)} files; it is readable by you alone")
     return 0
+
+
+def _examined(arguments: argparse.Namespace) -> tuple[Settings, list[Finding]]:
+    """Return the settings to examine the node with: a running service's, unless some are given for the purpose."""
+    from cri_dockerd_py.cli.setting_flags import given_settings, load
+    from cri_dockerd_py.doctor.finding import ok
+
+    own = load(arguments).settings
+    if given_settings(arguments).keys() - _ADDRESS:
+        return own, []
+    running = _of_service(own.admin_socket)
+    if running is None or running == own:
+        return own, []
+    other = [each.name for each in fields(own) if getattr(own, each.name) != getattr(running, each.name)]
+    return running, [ok("settings", f"those of the service that runs; other than configured: {', '.join(other)}")]
+
+
+def _of_service(socket: Path) -> Settings | None:
+    """Return the settings that a service was started with; None where none answers."""
+    from cri_dockerd_py.cli.admin_client import run_at
+    from cri_dockerd_py.cli.admin_verbs import ask_status
+    from cri_dockerd_py.settings.load import read_settings
+
+    async def ask(admin: Admin) -> str | None:
+        async with asyncio.timeout(_ANSWER_WITHIN_S):
+            status = await ask_status(admin)
+        return status.settings if status.HasField("settings") else None
+
+    try:
+        document = run_at(socket, ask)
+        return None if document is None else read_settings(document, "what the service says of its settings")
+    except (CriError, TimeoutError):
+        return None
 
 
 def _text(findings: Sequence[Finding], *, colour: bool) -> str:

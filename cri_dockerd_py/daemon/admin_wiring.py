@@ -21,6 +21,7 @@ from cri_dockerd_py.migration.journal import Journal
 from cri_dockerd_py.migration.moves import MoveState
 from cri_dockerd_py.migration.service import Migrations
 from cri_dockerd_py.settings import Settings
+from cri_dockerd_py.settings.document import changed_document
 from cri_dockerd_py.store.database import Database
 
 _STOP_GRACE_S = 2.0
@@ -85,6 +86,7 @@ async def admin_socket(
         migrations=migrations,
         network_problem=lambda: _network_problem(core),
         log_level=ServiceLogLevel(),
+        settings=changed_document(settings),
     )
     server = AdminServer(settings.admin_socket, node, settings.private_sockets_dir)
     try:

@@ -40,6 +40,15 @@ def effective_document(loaded: LoadedSettings) -> str:
     return "\n".join(lines) + "\n"
 
 
+def changed_document(settings: Settings) -> str:
+    """Return the settings that are not as they are by default, for `read_settings`."""
+    default = Settings()
+    changed = {field.name: getattr(settings, field.name) for field in fields(Settings)}
+    return "".join(
+        f"{name} = {toml_value(value)}\n" for name, value in changed.items() if value != getattr(default, name)
+    )
+
+
 def toml_value(value: object) -> str:
     """Return a value as TOML writes it."""
     if isinstance(value, bool):

@@ -63,14 +63,26 @@ def load_settings(flags: Mapping[str, Any], config_file: Path | None = None) -> 
         **{name: f"environment variable {ENV_PREFIX}{name.upper()}" for name in from_environment},
         **{name: f"flag --{name.replace('_', '-')}" for name in flags},
     }
+    settings = _checked({**from_file, **from_environment, **flags}, origins)
+    return LoadedSettings(settings, origins, (*_without_effect(origins), *_unknown_variables()))
+
+
+def read_settings(document: str, origin: str) -> Settings:
+    """Return the settings of a TOML document alone; `origin` is where it is from, for errors."""
     try:
-        valid = _Validator(**{**from_file, **from_environment, **flags})
-        settings = Settings(**dict(valid))
+        given = tomllib.loads(document)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{origin} is not valid TOML: {error}") from error
+    return _checked(given, dict.fromkeys(given, origin))
+
+
+def _checked(given: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
+    try:
+        return Settings(**dict(_Validator(**given)))
     except ValidationError as error:
         raise SettingsError(_explain(error, origins)) from error
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    return LoadedSettings(settings, origins, (*_without_effect(origins), *_unknown_variables()))
 
 
 def _config_path(config_file: Path | None) -> tuple[Path, bool]:

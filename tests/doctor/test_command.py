@@ -11,8 +11,9 @@ from cri_dockerd_py._generated.runtime_v1 import api_pb2 as cri
 from tests.cri_server import PROGRAM, CriClient, CriServer
 
 
-def examine(server: CriServer) -> subprocess.CompletedProcess[str]:
-    flags = [word for word in server.daemon.command if word.startswith("--")]
+def examine(server: CriServer, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Run doctor with some flags, by default all that the service has."""
+    flags = flags or tuple(word for word in server.daemon.command if word.startswith("--"))
     return subprocess.run(
         [PROGRAM, "doctor", "--output", "json", *flags], capture_output=True, text=True, timeout=60, check=False
     )
@@ -26,6 +27,29 @@ def test_a_service_that_runs_is_in_order(cri_server: CriServer) -> None:
     in_order = {finding["area"] for finding in findings if finding["level"] == "ok"}
     assert {"engines", "network", "sockets"} <= in_order
     assert done.returncode == (1 if wrong else 3 if any(f["level"] == "warning" for f in findings) else 0)
+
+
+def admin_flag(server: CriServer) -> str:
+    """Return the flag that says where the service's admin socket is."""
+    return f"--admin-endpoint=unix://{server.state_dir / 'admin' / 'admin.sock'}"
+
+
+def test_a_service_of_other_settings_is_examined_with_its_own(cri_server: CriServer) -> None:
+    findings = json.loads(examine(cri_server, admin_flag(cri_server)).stdout)
+    assert "state_dir" in next(finding["what"] for finding in findings if finding["area"] == "settings")
+    same = [finding for finding in findings if finding["area"] != "settings"]
+    assert {finding["what"] for finding in same if finding["area"] in ("engines", "network", "sockets")} == {
+        finding["what"]
+        for finding in json.loads(examine(cri_server).stdout)
+        if finding["area"] in ("engines", "network", "sockets")
+    }
+
+
+def test_settings_that_are_given_are_examined(cri_server: CriServer) -> None:
+    flags = (admin_flag(cri_server), "--backend=docker", "--docker-endpoint=unix:///nowhere.sock")
+    findings = json.loads(examine(cri_server, *flags).stdout)
+    assert not [finding for finding in findings if finding["area"] == "settings"]
+    assert any("/nowhere.sock" in finding["what"] for finding in findings if finding["level"] == "failure")
 
 
 def test_a_bundle_has_everything_but_secrets(cri_server: CriServer, client: CriClient, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cri_dockerd_py.settings import Settings, SettingsError
-from cri_dockerd_py.settings.document import default_document, effective_document
-from cri_dockerd_py.settings.load import load_settings
+from cri_dockerd_py.settings.document import changed_document, default_document, effective_document
+from cri_dockerd_py.settings.load import load_settings, read_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # cri-dockerd's flags, with a value that its unit files could give
@@ -135,6 +135,18 @@ def test_the_effective_document_reads_back_as_the_same_settings(config_file: Pat
     loaded = load_settings(flags)
     config_file.write_text(effective_document(loaded))
     assert load_settings({}).settings == loaded.settings
+
+
+def test_what_is_changed_reads_back_as_the_same_settings(config_file: Path) -> None:
+    config_file.write_text('[containerd_runtimes.crun]\noptions = { BinaryName = "crun" }\n')
+    settings = load_settings({"root_dir": "/x", "hairpin_mode": "none", "cni_timeout": "1500ms"}).settings
+    document = changed_document(settings)
+    assert read_settings(document, "here") == settings
+    assert read_settings("", "here") == Settings() != settings
+    assert "state_dir" not in document
+    for wrong in ("root_dir = 1", "nonsense", 'no_such = "x"'):
+        with pytest.raises(SettingsError, match="here"):
+            read_settings(wrong, "here")
 
 
 def test_the_default_document_is_true_when_uncommented(config_file: Path) -> None:

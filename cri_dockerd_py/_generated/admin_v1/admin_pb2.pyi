@@ -11,7 +11,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("version", "started_at_ns", "engines", "default_engine", "network_ready", "network_problem", "migration", "log_level")
+    __slots__ = ("version", "started_at_ns", "engines", "default_engine", "network_ready", "network_problem", "migration", "log_level", "settings")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_NS_FIELD_NUMBER: _ClassVar[int]
     ENGINES_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,7 @@ class StatusResponse(_message.Message):
     NETWORK_PROBLEM_FIELD_NUMBER: _ClassVar[int]
     MIGRATION_FIELD_NUMBER: _ClassVar[int]
     LOG_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
     version: str
     started_at_ns: int
     engines: _containers.RepeatedCompositeFieldContainer[Engine]
@@ -28,7 +29,8 @@ class StatusResponse(_message.Message):
     network_problem: str
     migration: Migration
     log_level: str
-    def __init__(self, version: _Optional[str] = ..., started_at_ns: _Optional[int] = ..., engines: _Optional[_Iterable[_Union[Engine, _Mapping]]] = ..., default_engine: _Optional[str] = ..., network_ready: _Optional[bool] = ..., network_problem: _Optional[str] = ..., migration: _Optional[_Union[Migration, _Mapping]] = ..., log_level: _Optional[str] = ...) -> None: ...
+    settings: str
+    def __init__(self, version: _Optional[str] = ..., started_at_ns: _Optional[int] = ..., engines: _Optional[_Iterable[_Union[Engine, _Mapping]]] = ..., default_engine: _Optional[str] = ..., network_ready: _Optional[bool] = ..., network_problem: _Optional[str] = ..., migration: _Optional[_Union[Migration, _Mapping]] = ..., log_level: _Optional[str] = ..., settings: _Optional[str] = ...) -> None: ...
 
 class Engine(_message.Message):
     __slots__ = ("name", "ready", "problem", "version", "root_dir", "pods_ready", "pods_not_ready", "containers_running", "containers_exited", "images", "tombstones")
