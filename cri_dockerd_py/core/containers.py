@@ -77,7 +77,7 @@ class Containers:
             spec = replace(spec, mounts=self._images.resolve_mounts(side.name, spec.mounts))
             with self._identities.hold_container(sandbox.id, spec.metadata):
                 begin = self._records.begin_create_container(sandbox.id, spec, side.name)
-                intent_id = await self._jobs.finish(begin, self._records.clear_intent)
+                intent_id = await self._jobs.finish_or_undo(begin, self._records.clear_intent)
                 undo = Undo(_UNDO_WITHIN_S)
                 try:
                     return await side.health.guard(self._create(side, spec, image, sandbox, intent_id, undo))

@@ -29,23 +29,22 @@ class Jobs:
         if self._under_way(key) is None:
             self._start(key, start())
 
-    async def finish(
+    async def finish(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """Run to the end even when the caller is cancelled meanwhile."""
+        return await asyncio.shield(self._start(object(), coroutine))
+
+    async def finish_or_undo(
         self,
         coroutine: Coroutine[Any, Any, Result],
-        undo: Callable[[Result], Coroutine[Any, Any, object]] | None = None,
-        *,
+        undo: Callable[[Result], Coroutine[Any, Any, object]],
         undone_within_s: float | None = None,
     ) -> Result:
-        """Run to the end even when the caller is cancelled meanwhile; what that gave is then undone, if it can be.
-
-        The caller waits for that, no longer than it is told.
-        """
+        """Run to the end; if the caller is cancelled meanwhile, undo what that gave, which is waited for that long."""
         job = self._start(object(), coroutine)
         try:
             return await asyncio.shield(job)
         except asyncio.CancelledError:
-            if undo is not None:
-                await asyncio.wait((self._start(object(), _undo(job, undo)),), timeout=undone_within_s)
+            await asyncio.wait((self._start(object(), _undo(job, undo)),), timeout=undone_within_s)
             raise
 
     def _under_way(self, key: Hashable) -> asyncio.Task[Any] | None:

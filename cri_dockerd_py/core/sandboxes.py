@@ -60,7 +60,7 @@ class Sandboxes:
         side.check_handler(spec.runtime_handler)
         _check_hostname(spec)
         with self._identities.hold_sandbox(spec.metadata):
-            plan = await self._jobs.finish(self._making.begin(side, spec), self._making.forget)
+            plan = await self._jobs.finish_or_undo(self._making.begin(side, spec), self._making.forget)
             undo = Undo(_UNDO_WITHIN_S)
             try:
                 record = await side.health.guard(self._making.make(plan, undo))
