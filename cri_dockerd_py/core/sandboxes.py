@@ -162,17 +162,17 @@ class Sandboxes:
     async def update_resources(self, sandbox_id: str, overhead: Resources | None, resources: Resources | None) -> None:
         """Take note of a resized pod: kubelet sizes the pod's cgroup itself, nothing else has to change (UPS-01)."""
         record = self._inventory.sandbox(sandbox_id)
-        await self._jobs.finish(self._update_resources(record.id, overhead, resources))
+        work = partial(self._update_resources, record.id, overhead, resources)
+        await self._jobs.finish_inside(self._gates.use(record.id), work)
 
     async def _update_resources(self, sandbox_id: str, overhead: Resources | None, resources: Resources | None) -> None:
-        async with self._gates.use(sandbox_id):
-            record = self._inventory.sandbox(sandbox_id)
-            spec = replace(
-                record.spec, overhead=overhead or record.spec.overhead, resources=resources or record.spec.resources
-            )
-            await self._records.put_sandbox(StoredSandbox(record.id, record.engine, record.created_at_ns, spec))
-            if (current := self._inventory.sandboxes.get(sandbox_id)) is not None:
-                self._inventory.put_sandbox(replace(current, spec=spec))
+        record = self._inventory.sandbox(sandbox_id)
+        spec = replace(
+            record.spec, overhead=overhead or record.spec.overhead, resources=resources or record.spec.resources
+        )
+        await self._records.put_sandbox(StoredSandbox(record.id, record.engine, record.created_at_ns, spec))
+        if (current := self._inventory.sandboxes.get(sandbox_id)) is not None:
+            self._inventory.put_sandbox(replace(current, spec=spec))
 
     async def verbose(self, sandbox_id: str) -> Mapping[str, object]:
         """Return the engine's own view of the sandbox, and what its network plugins say, for people."""

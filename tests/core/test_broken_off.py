@@ -120,6 +120,64 @@ async def test_who_comes_after_a_caller_that_went_away_waits_for_the_start(
     assert bench.docker.steps.count("start container") == 1
 
 
+@pytest.mark.behaviour("STT-01", "IDM-09")
+async def test_a_second_start_beside_the_first_is_refused(core: Core, bench: Bench, barrier: Barrier) -> None:
+    container_id = await container_of(core, await core.sandboxes.run(pod_spec()))
+    bench.docker.hooks["start container"] = barrier
+    for _ in range(2):  # the second one takes over what the first one began, and goes away as well
+        start = in_background(core.containers.start(container_id))
+        await barrier.reached.wait()
+        await cancelled(start)
+    resumed, second = (in_background(core.containers.start(container_id)) for _ in range(2))
+    await asyncio.sleep(0.05)
+    barrier.open.set()
+    await resumed
+    with pytest.raises(FailedPrecondition, match="is RUNNING: only a CREATED container can be started"):
+        await second
+    with pytest.raises(FailedPrecondition, match="is RUNNING: only a CREATED container can be started"):
+        await core.containers.start(container_id)
+    assert bench.docker.steps.count("start container") == 1
+
+
+@pytest.mark.behaviour("GEN-14", "STT-01", "UCR-03", "UPS-01")
+async def test_what_waits_for_its_turn_is_not_done_without_its_caller(
+    core: Core, bench: Bench, barrier: Barrier
+) -> None:
+    sandbox_id = await core.sandboxes.run(pod_spec())
+    container_id = await container_of(core, sandbox_id)
+    bench.docker.hooks["update container"] = barrier
+    first = in_background(core.containers.update_resources(container_id, Resources(cpu_shares=300)))
+    await barrier.reached.wait()
+    waiting = [
+        in_background(core.containers.start(container_id)),
+        in_background(core.containers.update_resources(container_id, Resources(cpu_shares=500))),
+    ]
+    await asyncio.sleep(0.05)
+    for call in waiting:
+        await cancelled(call)
+    barrier.open.set()
+    await first
+    await core.containers.update_resources(container_id, Resources(cpuset_cpus="0"))
+    container = core.inventory.containers[container_id]
+    assert container.state is ContainerState.CREATED
+    assert (container.resources.cpu_shares, container.resources.cpuset_cpus) == (300, "0")
+    assert "start container" not in bench.docker.steps
+
+    bench.docker.hooks["start container"] = held_up = Barrier()
+    start = in_background(core.containers.start(container_id))
+    await held_up.reached.wait()
+    stop = in_background(core.sandboxes.stop(sandbox_id))
+    await asyncio.sleep(0.05)
+    resize = in_background(core.sandboxes.update_resources(sandbox_id, None, Resources(cpu_shares=2)))
+    await asyncio.sleep(0.05)
+    await cancelled(resize)
+    held_up.open.set()
+    await asyncio.gather(start, stop)
+    await core.sandboxes.update_resources(sandbox_id, Resources(cpu_shares=3), None)
+    spec = core.inventory.sandboxes[sandbox_id].spec
+    assert (spec.overhead, spec.resources) == (Resources(cpu_shares=3), pod_spec().resources)
+
+
 @pytest.mark.behaviour("UCR-03", "UCR-06")
 async def test_limits_that_were_set_are_on_record_without_the_caller(
     core: Core, bench: Bench, barrier: Barrier
