@@ -101,22 +101,28 @@ class Sandboxes:
                 await self._side(record).health.guard(self._end(record))
 
     async def _end(self, record: SandboxRecord) -> None:
-        """Kill the containers and the pause process, beside CNI DEL; that needs the process of a namespace not pinned.
+        """Kill the containers beside CNI DEL, and the pause process after those who need it.
 
         What cannot be ended keeps nothing else from its end.
         """
-        if not self._attachments.pinned(record.id):
-            await together(self._attachments.release(record.id, record), self._kill_containers(record))
-        await together(self._attachments.release(record.id, record), self._kill_processes(record))
+        release = self._attachments.release(record.id, record)
+        if self._attachments.needs_process(record.id):
+            await together(release, self._kill_containers(record))
+            await self._kill_pause(record)
+        else:
+            await together(release, self._kill_processes(record))
 
     async def _kill_processes(self, record: SandboxRecord) -> None:
         try:
             await self._kill_containers(record)
         finally:
-            await self._side(record).engine.sandboxes.kill(record.id)
-            current = self._inventory.sandboxes.get(record.id)
-            if current is not None:
-                self._inventory.put_sandbox(replace(current, state=SandboxState.NOTREADY, pid=0))
+            await self._kill_pause(record)
+
+    async def _kill_pause(self, record: SandboxRecord) -> None:
+        await self._side(record).engine.sandboxes.kill(record.id)
+        current = self._inventory.sandboxes.get(record.id)
+        if current is not None:
+            self._inventory.put_sandbox(replace(current, state=SandboxState.NOTREADY, pid=0))
 
     async def _kill_containers(self, record: SandboxRecord) -> None:
         side = self._side(record)

@@ -16,6 +16,7 @@ from cri_dockerd_py.errors import CriError, FailedPrecondition, Unknown
 from cri_dockerd_py.model.container import ContainerState
 from cri_dockerd_py.model.resources import Resources
 from cri_dockerd_py.model.sandbox import SandboxState
+from cri_dockerd_py.model.security import NamespaceMode, NamespaceOptions, SandboxSecurity
 from cri_dockerd_py.store.records import Records
 from tests.core.conftest import Bench, app_spec, pod_spec
 
@@ -267,10 +268,12 @@ async def compared(bench: Bench) -> None:
 
 
 @pytest.mark.behaviour("STP-01", "STP-02", "STO-12")
+@pytest.mark.parametrize("network", [NamespaceMode.POD, NamespaceMode.NODE])
 async def test_a_pod_is_not_stopped_while_a_process_stays(
-    core: Core, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    core: Core, bench: Bench, monkeypatch: pytest.MonkeyPatch, network: NamespaceMode
 ) -> None:
-    sandbox_id = await core.sandboxes.run(pod_spec())
+    security = SandboxSecurity(NamespaceOptions(network=network))
+    sandbox_id = await core.sandboxes.run(pod_spec(security=security))
     container_id = await container_of(core, sandbox_id)
     await core.containers.start(container_id)
     record = bench.docker.containers[container_id]
