@@ -196,8 +196,7 @@ class Containers:
             user=user or current.user,
             writable_layer_path=started.writable_layer_path or current.writable_layer_path,
         )
-        await self._records.put_container(stored(current))
-        self._inventory.put_container(current)
+        await self._take_note(current)
 
     async def _started(self, record: ContainerRecord) -> StartedProcess:
         side = self._side(record)
@@ -221,8 +220,7 @@ class Containers:
             reason="StartError",
             message=message,
         )
-        await self._records.put_container(stored(failed))
-        self._inventory.put_container(failed)
+        await self._take_note(failed)
 
     # --- stop
 
@@ -275,8 +273,7 @@ class Containers:
             await side.health.guard(side.engine.containers.update(record.id, resources))
         record = self._inventory.container(record.id)
         record = replace(record, resources=record.resources.merged(resources))
-        await self._records.put_container(stored(record))
-        self._inventory.put_container(record)
+        await self._take_note(record)
 
     async def reopen_log(self, container_id: str) -> None:
         """Let a running container's log go on in a new file (LOG-20, LOG-21)."""
@@ -300,6 +297,11 @@ class Containers:
             return {"sandboxID": record.sandbox_id, "engine": record.engine, "tombstone": True}
         side = self._side(record)
         return {**await side.health.guard(side.engine.containers.verbose(record.id)), "engine": side.name}
+
+    async def _take_note(self, record: ContainerRecord) -> None:
+        """Show what has become of a container, and then put it on record: it is so even if that fails."""
+        self._inventory.put_container(record)
+        await self._records.put_container(stored(record))
 
     def _side(self, record: ContainerRecord) -> Side:
         return self._engines.of(record.engine)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
 
-from cri_dockerd_py.backends.base import Connected
+from cri_dockerd_py.backends.base import Connected, ProcessExited
 from cri_dockerd_py.core import container_stopping
 from cri_dockerd_py.core.assembly import Core
-from cri_dockerd_py.errors import CriError, FailedPrecondition, Unknown
+from cri_dockerd_py.errors import CriError, FailedPrecondition, ResourceExhausted, Unknown
 from cri_dockerd_py.model.container import ContainerState
 from cri_dockerd_py.model.resources import Resources
 from cri_dockerd_py.model.sandbox import SandboxState
@@ -294,6 +295,43 @@ async def test_a_pod_is_not_stopped_while_a_process_stays(
     bench.docker.containers[container_id] = record
     await core.sandboxes.stop(sandbox_id)
     assert core.inventory.containers[container_id].state is ContainerState.EXITED
+
+
+@pytest.mark.behaviour("STT-07", "STP-01")
+async def test_a_container_whose_start_cannot_be_put_on_record_is_killed_with_its_pod(
+    core: Core, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_args: object) -> None:
+        raise ResourceExhausted("the disk is full")
+
+    sandbox_id = await core.sandboxes.run(pod_spec())
+    container_id = await container_of(core, sandbox_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(Records, "put_container", full)
+        with pytest.raises(ResourceExhausted):
+            await core.containers.start(container_id)
+    assert core.inventory.containers[container_id].state is ContainerState.RUNNING
+    await core.sandboxes.stop(sandbox_id)
+    assert not bench.docker.processes
+
+
+@pytest.mark.behaviour("STT-02", "CST-14")
+async def test_an_end_while_the_start_is_put_on_record_loses_nothing_of_it(
+    core: Core, bench: Bench, barrier: Barrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container_id = await container_of(core, await core.sandboxes.run(pod_spec()))
+    with monkeypatch.context() as patch:
+        patch.setattr(Records, "put_container", barrier.behind(Records.put_container))
+        start = in_background(core.containers.start(container_id))
+        await barrier.reached.wait()
+    bench.docker.tell(ProcessExited(container_id, 3, time.time_ns()))
+    await core.inventory.wait_ended(container_id, WITHIN_S)
+    barrier.open.set()
+    await start
+    ended = core.inventory.containers[container_id]
+    assert (ended.state, ended.exit_code) == (ContainerState.EXITED, 3)
+    assert ended.started_at_ns == bench.docker.containers[container_id].started_at_ns
+    assert ended.user is not None
 
 
 @pytest.mark.behaviour("STP-01", "GEN-17")
