@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +18,7 @@ from cri_dockerd_py.core.pod_attachments import PodAttachments
 from cri_dockerd_py.core.sandbox_making import Plan, SandboxMaking
 from cri_dockerd_py.core.together import together
 from cri_dockerd_py.core.undo import Undo
-from cri_dockerd_py.errors import InvalidArgument, NotFound
+from cri_dockerd_py.errors import InvalidArgument, NotFound, Unavailable
 from cri_dockerd_py.model.container import ContainerRecord
 from cri_dockerd_py.model.ids import check_id
 from cri_dockerd_py.model.resources import Resources
@@ -64,6 +65,7 @@ class Sandboxes:
             undo = Undo(_UNDO_WITHIN_S)
             try:
                 record = await side.health.guard(self._making.make(plan, undo))
+                _check_runs(record)
             except BaseException:
                 await self._jobs.finish(self._take_back(plan, undo))
                 raise
@@ -200,6 +202,12 @@ class Sandboxes:
             return self._inventory.sandbox(sandbox_id)
         except NotFound:
             return None
+
+
+def _check_runs(record: SandboxRecord) -> None:
+    """Refuse to show a sandbox as READY that has ended already: nobody was listening when its engine told of that."""
+    if not os.path.exists(f"/proc/{record.pid}"):
+        raise Unavailable(f"the first process of sandbox {record.id} ended while the pod was made; try again")
 
 
 def _check_hostname(spec: SandboxSpec) -> None:

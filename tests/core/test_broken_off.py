@@ -13,7 +13,7 @@ import pytest
 from cri_dockerd_py.backends.base import Connected, ProcessExited
 from cri_dockerd_py.core import container_stopping
 from cri_dockerd_py.core.assembly import Core
-from cri_dockerd_py.errors import CriError, FailedPrecondition, ResourceExhausted, Unknown
+from cri_dockerd_py.errors import CriError, FailedPrecondition, ResourceExhausted, Unavailable, Unknown
 from cri_dockerd_py.model.container import ContainerState
 from cri_dockerd_py.model.resources import Resources
 from cri_dockerd_py.model.sandbox import SandboxState
@@ -266,6 +266,26 @@ async def compared(bench: Bench) -> None:
     while bench.docker.steps.count("snapshot") == before:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.2)
+
+
+@pytest.mark.behaviour("RUN-03", "RUN-06")
+async def test_a_pod_whose_first_process_ends_while_it_is_made_is_not_ready(
+    core: Core, bench: Bench, barrier: Barrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Records, "finish_sandbox", barrier.behind(Records.finish_sandbox))
+        run = in_background(core.sandboxes.run(pod_spec()))
+        await barrier.reached.wait()
+    [sandbox_id] = bench.docker.processes
+    bench.docker.kill(sandbox_id)
+    bench.docker.tell(ProcessExited(sandbox_id, 137, time.time_ns()))
+    await asyncio.sleep(0.05)
+    barrier.open.set()
+    with pytest.raises(Unavailable, match="ended while the pod was made"):
+        await run
+    assert not core.inventory.sandboxes
+    assert not bench.docker.sandboxes
+    assert not core.attachments.held
 
 
 @pytest.mark.behaviour("STP-01", "STP-02", "STO-12")
