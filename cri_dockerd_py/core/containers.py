@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import posixpath
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -77,7 +78,7 @@ class Containers:
             spec = replace(spec, mounts=self._images.resolve_mounts(side.name, spec.mounts))
             with self._identities.hold_container(sandbox.id, spec.metadata):
                 begin = self._records.begin_create_container(sandbox.id, spec, side.name)
-                intent_id = await self._jobs.finish(begin, self._records.clear_intent)
+                intent_id = await self._jobs.finish_or_undo(begin, self._records.clear_intent)
                 undo = Undo(_UNDO_WITHIN_S)
                 try:
                     return await side.health.guard(self._create(side, spec, image, sandbox, intent_id, undo))
@@ -161,36 +162,41 @@ class Containers:
     async def start(self, container_id: str) -> None:
         """Start a CREATED container; a failure leaves it EXITED with StartError (STT-01 to STT-03).
 
-        A caller that goes away lets nobody in before the engine is done; one that asks again gets that start's outcome.
+        A caller that goes away lets nobody in before the engine is done; one that asks again gets that start's outcome,
+        which a second one beside it does not.
         """
         record = self._inventory.container(container_id)
         self._side(record).health.require()
-        await self._jobs.shared(("start container", record.id), partial(self._start, record.id, record.sandbox_id))
+        gate = self._start_gate(record.sandbox_id, record.id)
+        await self._jobs.resume_inside(("start container", record.id), gate, partial(self._start, record.id))
 
-    async def _start(self, container_id: str, sandbox_id: str) -> None:
+    @asynccontextmanager
+    async def _start_gate(self, sandbox_id: str, container_id: str) -> AsyncIterator[None]:
         async with self._gates.use(sandbox_id), self._gates.end(container_id):
-            record = self._inventory.container(container_id)
-            if record.state is not ContainerState.CREATED:
-                raise FailedPrecondition(
-                    f"container {record.id} is {record.state.name}: only a CREATED container can be started"
-                )
-            self._ready_sandbox(record.sandbox_id)
-            started = await self._started(record)
-            user = await asyncio.to_thread(read_user, started.pid)
-            current = self._inventory.containers.get(record.id)
-            if current is None:
-                return
-            ended = current.state is ContainerState.EXITED
-            current = replace(
-                current,
-                state=ContainerState.EXITED if ended else ContainerState.RUNNING,
-                pid=0 if ended else started.pid,
-                started_at_ns=started.started_at_ns or current.started_at_ns,
-                user=user or current.user,
-                writable_layer_path=started.writable_layer_path or current.writable_layer_path,
+            yield
+
+    async def _start(self, container_id: str) -> None:
+        record = self._inventory.container(container_id)
+        if record.state is not ContainerState.CREATED:
+            raise FailedPrecondition(
+                f"container {record.id} is {record.state.name}: only a CREATED container can be started"
             )
-            await self._records.put_container(stored(current))
-            self._inventory.put_container(current)
+        self._ready_sandbox(record.sandbox_id)
+        started = await self._started(record)
+        user = await asyncio.to_thread(read_user, started.pid)
+        current = self._inventory.containers.get(record.id)
+        if current is None:
+            return
+        ended = current.state is ContainerState.EXITED
+        current = replace(
+            current,
+            state=ContainerState.EXITED if ended else ContainerState.RUNNING,
+            pid=0 if ended else started.pid,
+            started_at_ns=started.started_at_ns or current.started_at_ns,
+            user=user or current.user,
+            writable_layer_path=started.writable_layer_path or current.writable_layer_path,
+        )
+        await self._take_note(current)
 
     async def _started(self, record: ContainerRecord) -> StartedProcess:
         side = self._side(record)
@@ -214,8 +220,7 @@ class Containers:
             reason="StartError",
             message=message,
         )
-        await self._records.put_container(stored(failed))
-        self._inventory.put_container(failed)
+        await self._take_note(failed)
 
     # --- stop
 
@@ -257,18 +262,18 @@ class Containers:
         if record.id not in self._inventory.tombstones:
             self._side(record).health.require()
         # As one job: a caller that goes away must not leave the limits and the record apart.
-        await self._jobs.finish(self._update_resources(record.id, resources))
+        await self._jobs.finish_inside(
+            self._gates.end(record.id), partial(self._update_resources, record.id, resources)
+        )
 
     async def _update_resources(self, container_id: str, resources: Resources) -> None:
-        async with self._gates.end(container_id):
-            record = self._inventory.container(container_id)
-            if record.state is not ContainerState.EXITED:
-                side = self._side(record)
-                await side.health.guard(side.engine.containers.update(record.id, resources))
-            record = self._inventory.container(record.id)
-            record = replace(record, resources=record.resources.merged(resources))
-            await self._records.put_container(stored(record))
-            self._inventory.put_container(record)
+        record = self._inventory.container(container_id)
+        if record.state is not ContainerState.EXITED:
+            side = self._side(record)
+            await side.health.guard(side.engine.containers.update(record.id, resources))
+        record = self._inventory.container(record.id)
+        record = replace(record, resources=record.resources.merged(resources))
+        await self._take_note(record)
 
     async def reopen_log(self, container_id: str) -> None:
         """Let a running container's log go on in a new file (LOG-20, LOG-21)."""
@@ -292,6 +297,11 @@ class Containers:
             return {"sandboxID": record.sandbox_id, "engine": record.engine, "tombstone": True}
         side = self._side(record)
         return {**await side.health.guard(side.engine.containers.verbose(record.id)), "engine": side.name}
+
+    async def _take_note(self, record: ContainerRecord) -> None:
+        """Show what has become of a container, and then put it on record: it is so even if that fails."""
+        self._inventory.put_container(record)
+        await self._records.put_container(stored(record))
 
     def _side(self, record: ContainerRecord) -> Side:
         return self._engines.of(record.engine)

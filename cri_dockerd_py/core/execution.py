@@ -101,7 +101,7 @@ class Execution:
         """Start a command; one whose caller goes away before it is up is killed once it is."""
         side = self._engines.of(record.engine)
         start = side.health.guard(side.engine.processes.exec(record.id, spec))
-        return await self._jobs.finish(start, _end, undone_within_s=_SEE_KILL_S)
+        return await self._jobs.finish_or_undo(start, _end, _SEE_KILL_S)
 
     async def open_attach(self, container_id: str, tty: bool, stdin: bool, stdout: bool, stderr: bool) -> ProcessIO:
         """Join a container's own streams; its terminal decides, not the caller's wish (SEM-04)."""

@@ -58,12 +58,18 @@ class Gates:
                         gate.closing = False
                         gate.changed.notify_all()
                         raise
-        finally:
+        except BaseException:
             gate.waiting -= 1
+            self._forget_idle(object_id, gate)
+            raise
+        gate.waiting -= 1
         return gate
 
     async def _leave(self, object_id: str, gate: _Gate) -> None:
         async with gate.changed:
             gate.changed.notify_all()
+        self._forget_idle(object_id, gate)
+
+    def _forget_idle(self, object_id: str, gate: _Gate) -> None:
         if not gate.users and not gate.closing and not gate.waiting:
             self._gates.pop(object_id, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Hashable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, TypeVar
 
 from cri_dockerd_py.errors import CriError
@@ -18,6 +19,7 @@ class Jobs:
 
     def __init__(self) -> None:
         self._running: dict[Hashable, asyncio.Task[Any]] = {}
+        self._deserted: dict[Hashable, asyncio.Task[Any]] = {}
 
     async def shared(self, key: Hashable, start: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         """Return what the job of this key returns, starting it if it does not run."""
@@ -29,24 +31,50 @@ class Jobs:
         if self._under_way(key) is None:
             self._start(key, start())
 
-    async def finish(
+    async def finish(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """Run to the end even when the caller is cancelled meanwhile."""
+        return await asyncio.shield(self._start(object(), coroutine))
+
+    async def finish_or_undo(
         self,
         coroutine: Coroutine[Any, Any, Result],
-        undo: Callable[[Result], Coroutine[Any, Any, object]] | None = None,
-        *,
+        undo: Callable[[Result], Coroutine[Any, Any, object]],
         undone_within_s: float | None = None,
     ) -> Result:
-        """Run to the end even when the caller is cancelled meanwhile; what that gave is then undone, if it can be.
-
-        The caller waits for that, no longer than it is told.
-        """
+        """Run to the end; if the caller is cancelled meanwhile, undo what that gave, which is waited for that long."""
         job = self._start(object(), coroutine)
         try:
             return await asyncio.shield(job)
         except asyncio.CancelledError:
-            if undo is not None:
-                await asyncio.wait((self._start(object(), _undo(job, undo)),), timeout=undone_within_s)
+            await asyncio.wait((self._start(object(), _undo(job, undo)),), timeout=undone_within_s)
             raise
+
+    async def finish_inside(
+        self, gate: AbstractAsyncContextManager[object], work: Callable[[], Coroutine[Any, Any, Result]]
+    ) -> Result:
+        """Wait at a gate, then run to the end: a caller that is cancelled while it waits leaves the work undone."""
+        return await asyncio.shield(await self._inside(gate, work))
+
+    async def resume_inside(
+        self, key: Hashable, gate: AbstractAsyncContextManager[object], work: Callable[[], Coroutine[Any, Any, Result]]
+    ) -> Result:
+        """Return what the job of this key gives whose caller went away; if there is none, `finish_inside`."""
+        deserted: asyncio.Task[Any] | None = self._deserted.pop(key, None)
+        job: asyncio.Task[Result] = deserted or await self._inside(gate, work)
+        try:
+            return await asyncio.shield(job)
+        except asyncio.CancelledError:
+            if not job.done():
+                self._deserted[key] = job
+                job.add_done_callback(lambda _done: self._deserted.pop(key, None))
+            raise
+
+    async def _inside(
+        self, gate: AbstractAsyncContextManager[object], work: Callable[[], Coroutine[Any, Any, Result]]
+    ) -> asyncio.Task[Result]:
+        async with AsyncExitStack() as waiting:
+            await waiting.enter_async_context(gate)
+            return self._start(object(), _holding(waiting.pop_all(), work))
 
     def _under_way(self, key: Hashable) -> asyncio.Task[Any] | None:
         """Return the job that runs; one that has ended does nothing more for a caller, also before `_ended` is told."""
@@ -75,6 +103,11 @@ class Jobs:
             for job in late:
                 job.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+
+async def _holding(gates: AsyncExitStack, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    async with gates:
+        return await work()
 
 
 async def _undo(job: asyncio.Task[Result], undo: Callable[[Result], Coroutine[Any, Any, object]]) -> None:

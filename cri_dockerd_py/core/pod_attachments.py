@@ -78,9 +78,9 @@ class PodAttachments:
         status = self._network.cached_status(sandbox_id)
         return () if status is None else status.ips
 
-    def pinned(self, sandbox_id: str) -> bool:
-        """Whether DEL can do without the sandbox's process."""
-        return sandbox_id in self._held
+    def needs_process(self, sandbox_id: str) -> bool:
+        """Whether DEL needs the sandbox's process, as nothing pins the namespace."""
+        return sandbox_id not in self._held and self.is_held(sandbox_id)
 
     async def release(self, sandbox_id: str, record: SandboxRecord | None) -> None:
         """Run CNI DEL and unpin the namespace; raises while something is still held, and may be repeated."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +18,7 @@ from cri_dockerd_py.core.pod_attachments import PodAttachments
 from cri_dockerd_py.core.sandbox_making import Plan, SandboxMaking
 from cri_dockerd_py.core.together import together
 from cri_dockerd_py.core.undo import Undo
-from cri_dockerd_py.errors import InvalidArgument, NotFound
+from cri_dockerd_py.errors import InvalidArgument, NotFound, Unavailable
 from cri_dockerd_py.model.container import ContainerRecord
 from cri_dockerd_py.model.ids import check_id
 from cri_dockerd_py.model.resources import Resources
@@ -60,10 +61,11 @@ class Sandboxes:
         side.check_handler(spec.runtime_handler)
         _check_hostname(spec)
         with self._identities.hold_sandbox(spec.metadata):
-            plan = await self._jobs.finish(self._making.begin(side, spec), self._making.forget)
+            plan = await self._jobs.finish_or_undo(self._making.begin(side, spec), self._making.forget)
             undo = Undo(_UNDO_WITHIN_S)
             try:
                 record = await side.health.guard(self._making.make(plan, undo))
+                _check_runs(record)
             except BaseException:
                 await self._jobs.finish(self._take_back(plan, undo))
                 raise
@@ -101,22 +103,28 @@ class Sandboxes:
                 await self._side(record).health.guard(self._end(record))
 
     async def _end(self, record: SandboxRecord) -> None:
-        """Kill the containers and the pause process, beside CNI DEL; that needs the process of a namespace not pinned.
+        """Kill the containers beside CNI DEL, and the pause process after those who need it.
 
         What cannot be ended keeps nothing else from its end.
         """
-        if not self._attachments.pinned(record.id):
-            await together(self._attachments.release(record.id, record), self._kill_containers(record))
-        await together(self._attachments.release(record.id, record), self._kill_processes(record))
+        release = self._attachments.release(record.id, record)
+        if self._attachments.needs_process(record.id):
+            await together(release, self._kill_containers(record))
+            await self._kill_pause(record)
+        else:
+            await together(release, self._kill_processes(record))
 
     async def _kill_processes(self, record: SandboxRecord) -> None:
         try:
             await self._kill_containers(record)
         finally:
-            await self._side(record).engine.sandboxes.kill(record.id)
-            current = self._inventory.sandboxes.get(record.id)
-            if current is not None:
-                self._inventory.put_sandbox(replace(current, state=SandboxState.NOTREADY, pid=0))
+            await self._kill_pause(record)
+
+    async def _kill_pause(self, record: SandboxRecord) -> None:
+        await self._side(record).engine.sandboxes.kill(record.id)
+        current = self._inventory.sandboxes.get(record.id)
+        if current is not None:
+            self._inventory.put_sandbox(replace(current, state=SandboxState.NOTREADY, pid=0))
 
     async def _kill_containers(self, record: SandboxRecord) -> None:
         side = self._side(record)
@@ -162,17 +170,17 @@ class Sandboxes:
     async def update_resources(self, sandbox_id: str, overhead: Resources | None, resources: Resources | None) -> None:
         """Take note of a resized pod: kubelet sizes the pod's cgroup itself, nothing else has to change (UPS-01)."""
         record = self._inventory.sandbox(sandbox_id)
-        await self._jobs.finish(self._update_resources(record.id, overhead, resources))
+        work = partial(self._update_resources, record.id, overhead, resources)
+        await self._jobs.finish_inside(self._gates.use(record.id), work)
 
     async def _update_resources(self, sandbox_id: str, overhead: Resources | None, resources: Resources | None) -> None:
-        async with self._gates.use(sandbox_id):
-            record = self._inventory.sandbox(sandbox_id)
-            spec = replace(
-                record.spec, overhead=overhead or record.spec.overhead, resources=resources or record.spec.resources
-            )
-            await self._records.put_sandbox(StoredSandbox(record.id, record.engine, record.created_at_ns, spec))
-            if (current := self._inventory.sandboxes.get(sandbox_id)) is not None:
-                self._inventory.put_sandbox(replace(current, spec=spec))
+        record = self._inventory.sandbox(sandbox_id)
+        spec = replace(
+            record.spec, overhead=overhead or record.spec.overhead, resources=resources or record.spec.resources
+        )
+        await self._records.put_sandbox(StoredSandbox(record.id, record.engine, record.created_at_ns, spec))
+        if (current := self._inventory.sandboxes.get(sandbox_id)) is not None:
+            self._inventory.put_sandbox(replace(current, spec=spec))
 
     async def verbose(self, sandbox_id: str) -> Mapping[str, object]:
         """Return the engine's own view of the sandbox, and what its network plugins say, for people."""
@@ -194,6 +202,12 @@ class Sandboxes:
             return self._inventory.sandbox(sandbox_id)
         except NotFound:
             return None
+
+
+def _check_runs(record: SandboxRecord) -> None:
+    """Refuse to show a sandbox as READY that has ended already: nobody was listening when its engine told of that."""
+    if not os.path.exists(f"/proc/{record.pid}"):
+        raise Unavailable(f"the first process of sandbox {record.id} ended while the pod was made; try again")
 
 
 def _check_hostname(spec: SandboxSpec) -> None:

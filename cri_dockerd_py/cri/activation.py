@@ -122,21 +122,23 @@ class _End(asyncio.Protocol):
     def __init__(self, ends: set[_End]) -> None:
         self._ends = ends
         self._transport: asyncio.Transport | None = None
+        self._early = bytearray()
         self._ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the other end before reading."""
+        """Pass on what the other end, if it was there before, has received already."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._ends.add(self)
-        if self.other._transport is None:
-            transport.pause_reading()
-        else:
-            self.other._transport.resume_reading()
+        transport.write(self.other._early)
+        if self.other._ended or (self.other._transport is not None and self.other._transport.is_closing()):
+            self.close()
 
     def data_received(self, data: bytes) -> None:
-        """Pass data on."""
-        if self.other._transport is not None:
+        """Pass data on; Python 3.11 reads as soon as a connection is made, even if that pauses reading."""
+        if self.other._transport is None:
+            self._early += data
+        else:
             self.other._transport.write(data)
 
     def eof_received(self) -> bool:

@@ -17,6 +17,7 @@ from cri_dockerd_py.cri.decode.resources import resources
 from cri_dockerd_py.cri.decode.sandbox import log_directory, sandbox_spec
 from cri_dockerd_py.cri.encode import metrics as encode_metrics
 from cri_dockerd_py.cri.encode import node as encode_node
+from cri_dockerd_py.cri.encode.container import exit_code
 from cri_dockerd_py.cri.encode.text import verbose_info
 from cri_dockerd_py.cri.encoded import Remembered, message_bytes
 from cri_dockerd_py.cri.inventory_replies import InventoryReplies
@@ -144,7 +145,8 @@ class RuntimeService:
     async def ExecSync(self, request: pb.ExecSyncRequest) -> pb.ExecSyncResponse:
         command, timeout_s = fields.arguments("cmd", request.cmd), decode.seconds(request.timeout)
         result = await self._node.execution.exec_sync(request.container_id, command, timeout_s)
-        return pb.ExecSyncResponse(stdout=result.stdout, stderr=result.stderr, exit_code=result.exit_code)
+        code = exit_code(result.exit_code)
+        return pb.ExecSyncResponse(stdout=result.stdout, stderr=result.stderr, exit_code=code)
 
     async def Exec(self, request: pb.ExecRequest) -> pb.ExecResponse:
         command, streams = fields.arguments("cmd", request.cmd), (request.stdin, request.stdout, request.stderr)

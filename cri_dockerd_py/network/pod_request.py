@@ -82,6 +82,8 @@ def parse_pod_cidrs(text: str) -> tuple[str, ...]:
     cidrs = []
     for part in text.split(","):
         try:
+            if "/" not in part:
+                raise ValueError(f"{part.strip()!r} has no prefix length")
             cidrs.append(ipaddress.ip_network(part.strip(), strict=False))
         except ValueError as error:
             raise InvalidArgument(

@@ -10,7 +10,7 @@ import pytest
 
 from cri_dockerd_py.backends.process_tree import kill_tree
 from cri_dockerd_py.errors import FailedPrecondition, Unimplemented
-from cri_dockerd_py.model.container import ImageSpec, Mount
+from cri_dockerd_py.model.container import ContainerState, ImageSpec, Mount
 from cri_dockerd_py.model.sandbox import PortMapping, Protocol, SandboxState
 from tests.backends.conftest import Backend, opened
 from tests.engines import DockerEngine
@@ -56,6 +56,16 @@ async def test_json_file_log_cannot_be_reopened(docker: Backend, tmp_path: Path)
     assert (tmp_path / "0.log").exists()
     with pytest.raises(FailedPrecondition, match="json-file"):
         await docker.engine.containers.reopen_log(container_id)
+
+
+@pytest.mark.behaviour("STT-04", "STT-07")
+async def test_a_container_whose_log_cannot_be_linked_does_not_run(docker: Backend, tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    container_id = await docker.create(await docker.run(), "sleep", "1000", log_path=str(in_the_way / "0.log"))
+    in_the_way.touch()
+    with pytest.raises(FailedPrecondition, match=r"file/0.log: File exists"):
+        await docker.engine.containers.start(container_id)
+    assert (await docker.look(container_id)).state is ContainerState.EXITED
 
 
 async def test_unchanged_objects_are_not_inspected_again(docker_engine: DockerEngine, tmp_path: Path) -> None:

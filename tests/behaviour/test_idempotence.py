@@ -98,6 +98,14 @@ def test_second_start_is_refused_in_every_state(pod: Pod) -> None:
     assert running.status().state == pb.CONTAINER_EXITED
 
 
+@pytest.mark.behaviour("IDM-09", "STT-01")
+def test_of_two_starts_at_once_one_is_refused(cri: Cri, pod: Pod) -> None:
+    container = pod.create()
+    starts = [cri.begin("StartContainer", container_id=container.id) for _ in range(2)]
+    assert [start.code() for start in starts].count(grpc.StatusCode.OK) == 1
+    assert container.status().state == pb.CONTAINER_RUNNING
+
+
 @pytest.mark.behaviour("IDM-11", "LSB-03", "LCT-04")
 def test_lists_filtered_by_an_unknown_id_are_empty(cri: Cri) -> None:
     assert not cri.pods(id=NOBODY)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
 
-from cri_dockerd_py.backends.base import Connected
+from cri_dockerd_py.backends.base import Connected, ProcessExited
 from cri_dockerd_py.core import container_stopping
 from cri_dockerd_py.core.assembly import Core
-from cri_dockerd_py.errors import CriError, FailedPrecondition, Unknown
+from cri_dockerd_py.errors import CriError, FailedPrecondition, ResourceExhausted, Unavailable, Unknown
 from cri_dockerd_py.model.container import ContainerState
 from cri_dockerd_py.model.resources import Resources
 from cri_dockerd_py.model.sandbox import SandboxState
+from cri_dockerd_py.model.security import NamespaceMode, NamespaceOptions, SandboxSecurity
 from cri_dockerd_py.store.records import Records
 from tests.core.conftest import Bench, app_spec, pod_spec
 
@@ -120,6 +122,64 @@ async def test_who_comes_after_a_caller_that_went_away_waits_for_the_start(
     assert bench.docker.steps.count("start container") == 1
 
 
+@pytest.mark.behaviour("STT-01", "IDM-09")
+async def test_a_second_start_beside_the_first_is_refused(core: Core, bench: Bench, barrier: Barrier) -> None:
+    container_id = await container_of(core, await core.sandboxes.run(pod_spec()))
+    bench.docker.hooks["start container"] = barrier
+    for _ in range(2):  # the second one takes over what the first one began, and goes away as well
+        start = in_background(core.containers.start(container_id))
+        await barrier.reached.wait()
+        await cancelled(start)
+    resumed, second = (in_background(core.containers.start(container_id)) for _ in range(2))
+    await asyncio.sleep(0.05)
+    barrier.open.set()
+    await resumed
+    with pytest.raises(FailedPrecondition, match="is RUNNING: only a CREATED container can be started"):
+        await second
+    with pytest.raises(FailedPrecondition, match="is RUNNING: only a CREATED container can be started"):
+        await core.containers.start(container_id)
+    assert bench.docker.steps.count("start container") == 1
+
+
+@pytest.mark.behaviour("GEN-14", "STT-01", "UCR-03", "UPS-01")
+async def test_what_waits_for_its_turn_is_not_done_without_its_caller(
+    core: Core, bench: Bench, barrier: Barrier
+) -> None:
+    sandbox_id = await core.sandboxes.run(pod_spec())
+    container_id = await container_of(core, sandbox_id)
+    bench.docker.hooks["update container"] = barrier
+    first = in_background(core.containers.update_resources(container_id, Resources(cpu_shares=300)))
+    await barrier.reached.wait()
+    waiting = [
+        in_background(core.containers.start(container_id)),
+        in_background(core.containers.update_resources(container_id, Resources(cpu_shares=500))),
+    ]
+    await asyncio.sleep(0.05)
+    for call in waiting:
+        await cancelled(call)
+    barrier.open.set()
+    await first
+    await core.containers.update_resources(container_id, Resources(cpuset_cpus="0"))
+    container = core.inventory.containers[container_id]
+    assert container.state is ContainerState.CREATED
+    assert (container.resources.cpu_shares, container.resources.cpuset_cpus) == (300, "0")
+    assert "start container" not in bench.docker.steps
+
+    bench.docker.hooks["start container"] = held_up = Barrier()
+    start = in_background(core.containers.start(container_id))
+    await held_up.reached.wait()
+    stop = in_background(core.sandboxes.stop(sandbox_id))
+    await asyncio.sleep(0.05)
+    resize = in_background(core.sandboxes.update_resources(sandbox_id, None, Resources(cpu_shares=2)))
+    await asyncio.sleep(0.05)
+    await cancelled(resize)
+    held_up.open.set()
+    await asyncio.gather(start, stop)
+    await core.sandboxes.update_resources(sandbox_id, Resources(cpu_shares=3), None)
+    spec = core.inventory.sandboxes[sandbox_id].spec
+    assert (spec.overhead, spec.resources) == (Resources(cpu_shares=3), pod_spec().resources)
+
+
 @pytest.mark.behaviour("UCR-03", "UCR-06")
 async def test_limits_that_were_set_are_on_record_without_the_caller(
     core: Core, bench: Bench, barrier: Barrier
@@ -208,11 +268,33 @@ async def compared(bench: Bench) -> None:
     await asyncio.sleep(0.2)
 
 
-@pytest.mark.behaviour("STP-01", "STP-02", "STO-12")
-async def test_a_pod_is_not_stopped_while_a_process_stays(
-    core: Core, bench: Bench, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.behaviour("RUN-03", "RUN-06")
+async def test_a_pod_whose_first_process_ends_while_it_is_made_is_not_ready(
+    core: Core, bench: Bench, barrier: Barrier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sandbox_id = await core.sandboxes.run(pod_spec())
+    with monkeypatch.context() as patch:
+        patch.setattr(Records, "finish_sandbox", barrier.behind(Records.finish_sandbox))
+        run = in_background(core.sandboxes.run(pod_spec()))
+        await barrier.reached.wait()
+    [sandbox_id] = bench.docker.processes
+    bench.docker.kill(sandbox_id)
+    bench.docker.tell(ProcessExited(sandbox_id, 137, time.time_ns()))
+    await asyncio.sleep(0.05)
+    barrier.open.set()
+    with pytest.raises(Unavailable, match="ended while the pod was made"):
+        await run
+    assert not core.inventory.sandboxes
+    assert not bench.docker.sandboxes
+    assert not core.attachments.held
+
+
+@pytest.mark.behaviour("STP-01", "STP-02", "STO-12")
+@pytest.mark.parametrize("network", [NamespaceMode.POD, NamespaceMode.NODE])
+async def test_a_pod_is_not_stopped_while_a_process_stays(
+    core: Core, bench: Bench, monkeypatch: pytest.MonkeyPatch, network: NamespaceMode
+) -> None:
+    security = SandboxSecurity(NamespaceOptions(network=network))
+    sandbox_id = await core.sandboxes.run(pod_spec(security=security))
     container_id = await container_of(core, sandbox_id)
     await core.containers.start(container_id)
     record = bench.docker.containers[container_id]
@@ -233,6 +315,43 @@ async def test_a_pod_is_not_stopped_while_a_process_stays(
     bench.docker.containers[container_id] = record
     await core.sandboxes.stop(sandbox_id)
     assert core.inventory.containers[container_id].state is ContainerState.EXITED
+
+
+@pytest.mark.behaviour("STT-07", "STP-01")
+async def test_a_container_whose_start_cannot_be_put_on_record_is_killed_with_its_pod(
+    core: Core, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_args: object) -> None:
+        raise ResourceExhausted("the disk is full")
+
+    sandbox_id = await core.sandboxes.run(pod_spec())
+    container_id = await container_of(core, sandbox_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(Records, "put_container", full)
+        with pytest.raises(ResourceExhausted):
+            await core.containers.start(container_id)
+    assert core.inventory.containers[container_id].state is ContainerState.RUNNING
+    await core.sandboxes.stop(sandbox_id)
+    assert not bench.docker.processes
+
+
+@pytest.mark.behaviour("STT-02", "CST-14")
+async def test_an_end_while_the_start_is_put_on_record_loses_nothing_of_it(
+    core: Core, bench: Bench, barrier: Barrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container_id = await container_of(core, await core.sandboxes.run(pod_spec()))
+    with monkeypatch.context() as patch:
+        patch.setattr(Records, "put_container", barrier.behind(Records.put_container))
+        start = in_background(core.containers.start(container_id))
+        await barrier.reached.wait()
+    bench.docker.tell(ProcessExited(container_id, 3, time.time_ns()))
+    await core.inventory.wait_ended(container_id, WITHIN_S)
+    barrier.open.set()
+    await start
+    ended = core.inventory.containers[container_id]
+    assert (ended.state, ended.exit_code) == (ContainerState.EXITED, 3)
+    assert ended.started_at_ns == bench.docker.containers[container_id].started_at_ns
+    assert ended.user is not None
 
 
 @pytest.mark.behaviour("STP-01", "GEN-17")

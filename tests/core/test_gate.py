@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from cri_dockerd_py.core.gate import Gates
 
 
@@ -82,3 +84,22 @@ async def test_a_cancelled_ender_lets_the_others_in() -> None:
             pass
 
     assert not gates._gates  # nothing is kept for objects that nobody holds
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+async def test_a_gate_goes_although_its_turn_comes_as_the_caller_leaves(exclusive: bool) -> None:
+    gates = Gates()
+    enter = gates.end if exclusive else gates.use
+
+    async def late() -> None:
+        async with enter("s"):
+            raise AssertionError("the caller has left")
+
+    async with gates.end("s"):
+        waiting = asyncio.ensure_future(late())
+        await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait((waiting,))
+
+    assert waiting.cancelled()
+    assert not gates._gates

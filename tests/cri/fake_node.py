@@ -224,7 +224,8 @@ class Execution:
         self._inventory.container(container_id)
         if not command:
             raise errors.InvalidArgument("an empty command cannot be executed")
-        return ExecResult(" ".join(command).encode(), b"\xff\0", timeout_s % 200)
+        exit_code = int(command[1]) if command[0] == "exit" else timeout_s % 200
+        return ExecResult(" ".join(command).encode(), b"\xff\0", exit_code)
 
     async def exec_url(
         self, container_id: str, command: tuple[str, ...], tty: bool, stdin: bool, stdout: bool, stderr: bool

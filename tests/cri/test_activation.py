@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -10,13 +11,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as cri
 from cri_dockerd_py._generated.runtime_v1 import api_pb2_grpc as cri_grpc
-from cri_dockerd_py.cri.activation import inherited_listener
+from cri_dockerd_py.cri.activation import Relay, inherited_listener
 from cri_dockerd_py.errors import FailedPrecondition, InvalidArgument
 
 ROOT = Path(__file__).parents[2]
@@ -81,6 +83,37 @@ def test_the_next_server_goes_on_with_the_same_socket(listener: socket.socket, d
         private = directory / "cri.sock.private"
         assert [entry.name for entry in private.iterdir()] == ["cri.sock"]
         assert stat.S_IMODE(private.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("ends", [False, True])
+async def test_what_the_server_sends_at_once_is_not_lost(
+    listener: socket.socket, directory: Path, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    loop, served = asyncio.get_running_loop(), asyncio.Event()
+    connect = loop.connect_accepted_socket
+
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        await writer.drain()
+        if ends:
+            writer.close()
+        served.set()
+
+    async def connect_late(*arguments: Any) -> object:
+        await served.wait()
+        await asyncio.sleep(0.05)
+        return await connect(*arguments)
+
+    monkeypatch.setattr(loop, "connect_accepted_socket", connect_late)
+    relay = Relay(listener, str(directory / "target.sock"))
+    async with await asyncio.start_unix_server(greet, directory / "target.sock"), asyncio.timeout(10):
+        relay.start()
+        reader, writer = await asyncio.open_unix_connection(listener.getsockname())
+        assert await reader.readexactly(5) == b"hello"
+        if ends:
+            assert await reader.read() == b""
+        writer.close()
+        await relay.stop()
 
 
 @pytest.mark.parametrize(

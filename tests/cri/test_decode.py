@@ -330,6 +330,12 @@ def test_an_empty_sandbox() -> None:
 
 
 @pytest.mark.behaviour("RUN-14")
+def test_a_sysctl_as_the_kernel_shows_it() -> None:
+    spec = sandbox(entry("linux.sysctls", "net.ipv4.tcp_rmem", "4096\t131072\t6291456"))
+    assert spec.sysctls == {"net.ipv4.tcp_rmem": "4096 131072 6291456"}
+
+
+@pytest.mark.behaviour("RUN-14")
 @pytest.mark.parametrize(("field", "key"), [("network", "net.core.somaxconn"), ("ipc", "kernel.sem")])
 def test_a_sysctl_of_the_nodes_namespace_is_refused(field: str, key: str) -> None:
     def change(config: Any) -> None:

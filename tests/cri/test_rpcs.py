@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import grpc
 import pytest
@@ -303,6 +304,17 @@ async def test_exec_sync_returns_exact_bytes(edge: Edge) -> None:
     answer = await edge.runtime.ExecSync(cri.ExecSyncRequest(container_id=container_id, cmd=["echo", "ü"], timeout=3))
 
     assert (answer.stdout, answer.stderr, answer.exit_code) == ("echo ü".encode(), b"\xff\0", 3)
+
+
+@pytest.mark.behaviour("CST-08", "EXS-03")
+async def test_a_negative_exit_code_that_an_engine_tells_without_its_sign(edge: Edge) -> None:
+    container_id = await edge.start(await edge.run_pod())
+    request = cri.ExecSyncRequest(container_id=container_id, cmd=["exit", str(2**32 - 1)])
+    assert (await edge.runtime.ExecSync(request)).exit_code == -1
+
+    edge.node.inventory.mark_exited(container_id, 2**32 - 2, time.time_ns())
+    answer = await edge.runtime.ContainerStatus(cri.ContainerStatusRequest(container_id=container_id))
+    assert answer.status.exit_code == -2
 
 
 async def test_streaming_urls(edge: Edge) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from cri_dockerd_py.errors import FailedPrecondition
 from cri_dockerd_py.logs.json_file import link_json_log, unlink_json_log
 
 
@@ -24,6 +27,13 @@ def test_without_both_paths_or_with_a_directory_nothing_happens(tmp_path: Path) 
     assert not link_json_log(str(tmp_path / "0.log"), "")
     assert not link_json_log(str(tmp_path), "/docker/a-json.log")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_that_cannot_be_made_is_told_as_what_it_is(tmp_path: Path) -> None:
+    link = tmp_path / "0.log"
+    (tmp_path / ".0.log.link").mkdir()
+    with pytest.raises(FailedPrecondition, match=f"cannot link log file {link} to Docker's: Is a directory"):
+        link_json_log(str(link), "/docker/a-json.log")
 
 
 def test_only_a_link_is_removed(tmp_path: Path) -> None:

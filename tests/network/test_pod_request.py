@@ -96,7 +96,9 @@ def test_pod_cidrs(text: str, cidrs: tuple[str, ...]) -> None:
     assert parse_pod_cidrs(text) == cidrs
 
 
-@pytest.mark.parametrize("text", ["", "10.1.0.0/33", "x", "10.0.0.0/24,10.0.1.0/24", "10.0.0.0/24,", "1,2,3"])
+@pytest.mark.parametrize(
+    "text", ["", "10.1.0.0/33", "x", "10.0.0.0/24,10.0.1.0/24", "10.0.0.0/24,", "1,2,3", "10.1.0.0"]
+)
 @pytest.mark.behaviour("STA-22")
 def test_malformed_pod_cidrs(text: str) -> None:
     with pytest.raises(InvalidArgument, match="pod CIDR"):

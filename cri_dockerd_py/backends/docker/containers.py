@@ -108,8 +108,16 @@ class DockerContainers(ContainerRuntime):
             await self._set_unified(container_id, pid, unified)
         log_path = str((document["Config"].get("Labels") or {}).get(keys.LOG_PATH) or "")
         if log_path:
-            await self._logs.started(log_path, str(document.get("LogPath") or ""))
+            await self._show_log(container_id, log_path, str(document.get("LogPath") or ""))
         return StartedProcess(pid, time_ns(state.get("StartedAt")), writable_layer_path(document))
+
+    async def _show_log(self, container_id: str, log_path: str, docker_path: str) -> None:
+        """Put the log at its path, or end the container: a start that has failed leaves nothing that runs."""
+        try:
+            await self._logs.started(log_path, docker_path)
+        except CriError:
+            await self._objects.kill(container_id)
+            raise
 
     async def _set_unified(self, container_id: str, pid: int, unified: Mapping[str, str]) -> None:
         try:

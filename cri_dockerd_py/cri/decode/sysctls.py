@@ -17,10 +17,12 @@ _OF_HOST = "the pod shares that namespace with the node, so the setting would be
 
 def sysctls(field: str, given: Mapping[str, str], namespaces: NamespaceOptions) -> dict[str, str]:
     """Return the settings with their keys in dotted form; a dot inside a part becomes `/`."""
-    return {
-        _key(f"{field}[{fields.shown(key)}]", key, namespaces): fields.plain(f"{field}[{fields.shown(key)}]", value)
-        for key, value in given.items()
-    }
+    return dict(_setting(f"{field}[{fields.shown(key)}]", key, value, namespaces) for key, value in given.items())
+
+
+def _setting(field: str, key: str, value: str, namespaces: NamespaceOptions) -> tuple[str, str]:
+    """Return one setting; the kernel itself shows several numbers with tabs between them, and takes spaces as well."""
+    return _key(field, key, namespaces), fields.plain(field, value.replace("\t", " "))
 
 
 def _key(field: str, key: str, namespaces: NamespaceOptions) -> str:

@@ -41,7 +41,7 @@ def container_status(record: ContainerRecord) -> pb.ContainerStatus:
         created_at=record.created_at_ns,
         started_at=record.started_at_ns,
         finished_at=record.finished_at_ns,
-        exit_code=record.exit_code,
+        exit_code=exit_code(record.exit_code),
         image=_image_spec(record.spec.image, record.image_name),
         image_ref=record.image_ref,
         reason=clean(record.reason),
@@ -55,6 +55,11 @@ def container_status(record: ContainerRecord) -> pb.ContainerStatus:
         user=None if record.user is None else _user(record.user),
         stop_signal=cast("pb.Signal", record.stop_signal),
     )
+
+
+def exit_code(code: int) -> int:
+    """Return an exit code that the wire can hold: of runtimes for VMs, engines tell a negative one without its sign."""
+    return (code + 2**31) % 2**32 - 2**31
 
 
 def _image_spec(spec: ImageSpec, image: str) -> pb.ImageSpec:
