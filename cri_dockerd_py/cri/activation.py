@@ -122,22 +122,30 @@ class _End(asyncio.Protocol):
     def __init__(self, ends: set[_End]) -> None:
         self._ends = ends
         self._transport: asyncio.Transport | None = None
+        self._early = bytearray()
         self._ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the other end before reading."""
+        """Wait for the other end before reading, and write what has come from it before this one was there."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._ends.add(self)
         if self.other._transport is None:
             transport.pause_reading()
-        else:
-            self.other._transport.resume_reading()
+            return
+        transport.write(self._early)
+        if self.other._ended:
+            transport.write_eof()
+        if self.other._transport.is_closing():
+            transport.close()
+        self.other._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        """Pass data on."""
+        """Pass data on, or keep it for an end that is yet to come: Python 3.11 reads what `connection_made` pauses."""
         if self.other._transport is not None:
             self.other._transport.write(data)
+        else:
+            self.other._early += data
 
     def eof_received(self) -> bool:
         """Pass the end of this direction on; close when the other direction has ended too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ import pytest
 
 from cri_dockerd_py._generated.runtime_v1 import api_pb2 as cri
 from cri_dockerd_py._generated.runtime_v1 import api_pb2_grpc as cri_grpc
-from cri_dockerd_py.cri.activation import inherited_listener
+from cri_dockerd_py.cri.activation import Relay, inherited_listener
 from cri_dockerd_py.errors import FailedPrecondition, InvalidArgument
 
 ROOT = Path(__file__).parents[2]
@@ -81,6 +82,34 @@ def test_the_next_server_goes_on_with_the_same_socket(listener: socket.socket, d
         private = directory / "cri.sock.private"
         assert [entry.name for entry in private.iterdir()] == ["cri.sock"]
         assert stat.S_IMODE(private.stat().st_mode) == 0o700
+
+
+async def test_a_server_that_speaks_first_is_heard(listener: socket.socket, directory: Path) -> None:
+    """As gRPC's does: without its first frame, its caller waits for 20 seconds and says that nobody answers."""
+    with socket.socket(socket.AF_UNIX) as speaking:
+        speaking.bind(str(directory / "target.sock"))
+        speaking.listen()
+        speaking.settimeout(10)
+
+        def speak() -> None:
+            for _ in range(100):
+                connection, _ = speaking.accept()
+                connection.sendall(b"welcome")
+                connection.close()
+
+        spoken = asyncio.get_running_loop().run_in_executor(None, speak)
+        relay = Relay(listener, str(directory / "target.sock"))
+        relay.start()
+        heard = []
+        async with asyncio.timeout(20):
+            for _ in range(100):
+                reader, writer = await asyncio.open_unix_connection(listener.getsockname())
+                heard.append(await reader.read())
+                writer.close()
+            await spoken
+        await relay.stop()
+
+    assert heard == [b"welcome"] * 100
 
 
 @pytest.mark.parametrize(
