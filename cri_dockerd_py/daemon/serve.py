@@ -77,6 +77,7 @@ async def _running(settings: Settings, manager: ServiceManager, status: StatusLi
     """Hold everything that runs; leaving it stops all, the newest first."""
     async with AsyncExitStack() as stack:
         stack.enter_context(sole_use(settings.root_dir))
+        stack.enter_context(sole_use(settings.state_dir, "state directory"))
         metrics = ServiceMetrics(__version__)
         tracer = tracer_for(settings)
         wiring = MetricsWiring(metrics)
