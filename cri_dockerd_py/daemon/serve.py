@@ -30,7 +30,7 @@ from cri_dockerd_py.daemon.session_server import session_server
 from cri_dockerd_py.daemon.sides import EngineSide, build_side, chosen_engines
 from cri_dockerd_py.daemon.status_line import StatusLine
 from cri_dockerd_py.daemon.tracing_wiring import TracedWiring, tracer_for
-from cri_dockerd_py.errors import FailedPrecondition
+from cri_dockerd_py.errors import CriError, FailedPrecondition
 from cri_dockerd_py.metrics.endpoint import MetricsEndpoint
 from cri_dockerd_py.metrics.loop_lag import watch_loop
 from cri_dockerd_py.metrics.registry import ServiceMetrics
@@ -156,6 +156,7 @@ async def _background(
     status: StatusLine,
 ) -> AsyncIterator[None]:
     """Follow the engines and the network; the first look at the engines is waited for, but not for ever."""
+    refused: CriError | None = None
     async with asyncio.TaskGroup() as group:
         jobs = [
             group.create_task(network.run(), name="network"),
@@ -169,9 +170,13 @@ async def _background(
         try:
             await core.first_contact(_FIRST_CONTACT_S)
             yield
+        except CriError as error:  # what is started later was refused: its words are for people, and in no group
+            refused = error
         finally:
             for job in jobs:
                 job.cancel()
+    if refused is not None:
+        raise refused
 
 
 @asynccontextmanager
