@@ -18,6 +18,7 @@ from cri_dockerd_py.errors import InvalidArgument, Unavailable
 
 _RESTART_WITHIN_S = 90.0
 _TRY_AGAIN_S = 0.5
+_MOST_AT_ONCE = 2**31 - 1  # that a message of the admin socket can hold
 _GOES_ON = "the migration goes on; `cri-dockerd-py migrate status --watch` follows it again"
 
 
@@ -184,6 +185,8 @@ def _exit_code(migration: pb.Migration) -> int:
 def _options(arguments: argparse.Namespace) -> pb.PlanOptions:
     if arguments.max_unavailable < 1:
         raise InvalidArgument("--max-unavailable: at least one pod has to move at a time")
+    if arguments.max_unavailable > _MOST_AT_ONCE:
+        raise InvalidArgument(f"--max-unavailable: {_MOST_AT_ONCE} is the most that can be asked for")
     fields: dict[str, Any] = {"pods": arguments.pod, "exclude": arguments.exclude, "last": arguments.last}
     return pb.PlanOptions(
         target=arguments.to,
