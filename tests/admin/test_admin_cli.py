@@ -126,6 +126,8 @@ def test_wrong_options_are_refused(service: Daemon, run: Run) -> None:
     ):
         done = run("migrate", "plan", *words)
         assert (done.returncode, text in done.stderr) == (2, True), done.stderr
+    done = run("migrate", "run", "--to=containerd", "--settle=nan")
+    assert (done.returncode, "times are given in seconds" in done.stderr) == (2, True), done.stderr
 
 
 def test_a_terminal_gets_a_live_picture(service: Daemon, socket: Path) -> None:
