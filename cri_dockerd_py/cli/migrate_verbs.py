@@ -81,9 +81,7 @@ def status(arguments: argparse.Namespace) -> int:
         return _begin(arguments, None)
 
     async def ask(admin: Admin) -> pb.Migration:
-        async for migration in admin.stream(admin.stub.MigrateStatus, pb.MigrateStatusRequest()):
-            return migration
-        return pb.Migration()
+        return await admin.first(admin.stub.MigrateStatus, pb.MigrateStatusRequest())
 
     return _show(arguments, admin_client.run(arguments, ask))
 
