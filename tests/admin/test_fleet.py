@@ -103,3 +103,26 @@ def test_a_wrong_token_is_no_end(service: Daemon, api: FakeApiServer, start_agen
     with contextlib.suppress(TimeoutError):
         agent.start(lambda: api.refused > 0)
     assert agent.running
+
+
+def test_a_token_that_is_away_is_no_end(
+    service: Daemon, api: FakeApiServer, start_agent: Start, directory: Path
+) -> None:
+    agent = start_agent("")
+    agent.stop()
+    (directory / "token").unlink()
+    agent.start(lambda: "could not report, will try again" in agent.log_tail())
+    (directory / "token").write_text(TOKEN)
+    api.annotations.clear()
+    wait_until(lambda: ANNOTATION in api.annotations, "a report", 20)
+
+
+def test_an_answer_of_something_else_is_no_end(service: Daemon, api: FakeApiServer, start_agent: Start) -> None:
+    """As of a proxy on the way that says in HTML that it is busy."""
+    agent = start_agent("")
+    agent.stop()
+    api.says = b"<html>"
+    agent.start(lambda: "is no API server" in agent.log_tail())
+    api.says = b""
+    api.annotations.clear()
+    wait_until(lambda: ANNOTATION in api.annotations, "a report", 20)

@@ -82,13 +82,13 @@ class ApiServer:
         await self._call("POST", f"/api/v1/namespaces/{_EVENTS_NAMESPACE}/events", body)
 
     async def _call(self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None) -> Any:
-        # The token is renewed on disk while the pod runs.
-        token = (self._place.account / "token").read_text().strip()
-        all_headers = {"Authorization": f"Bearer {token}", **(headers or {})}
         data = None if body is None else json.dumps(body)
-        if data is not None:
-            all_headers.setdefault("Content-Type", "application/json")
         try:
+            # The token is renewed on disk while the pod runs.
+            token = (self._place.account / "token").read_text().strip()
+            all_headers = {"Authorization": f"Bearer {token}", **(headers or {})}
+            if data is not None:
+                all_headers.setdefault("Content-Type", "application/json")
             async with self._session.request(
                 method, self._place.url + path, data=data, headers=all_headers
             ) as response:
@@ -98,6 +98,8 @@ class ApiServer:
                 return json.loads(text)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(f"the API server cannot be reached for {method} {path}: {error}") from error
+        except ValueError as error:
+            raise Unavailable(f"what answers {method} {path} is no API server: {error}") from error
 
 
 @asynccontextmanager
