@@ -20,6 +20,7 @@ _RESTART_WITHIN_S = 90.0
 _TRY_AGAIN_S = 0.5
 _MOST_AT_ONCE = 2**31 - 1  # that a message of the admin socket can hold
 _GOES_ON = "the migration goes on; `cri-dockerd-py migrate status --watch` follows it again"
+_NOT_ANSWERED = "the service has not answered yet; `cri-dockerd-py migrate status` shows whether anything has begun"
 
 
 def plan(arguments: argparse.Namespace) -> int:
@@ -122,10 +123,13 @@ _Begin = Callable[[Admin], Awaitable[pb.Migration]]
 
 def _begin(arguments: argparse.Namespace, begin: _Begin | None) -> int:
     """Begin something, unless there is nothing to begin, and follow the migration to its end."""
+    left_with = _GOES_ON if begin is None else _NOT_ANSWERED
 
     async def go(admin: Admin) -> pb.Migration:
+        nonlocal left_with
         if begin is not None:
             latest = await begin(admin)
+            left_with = _GOES_ON
             if arguments.detach:
                 return latest
         shown = follower(arguments.output)
@@ -138,8 +142,8 @@ def _begin(arguments: argparse.Namespace, begin: _Begin | None) -> int:
 
     try:
         latest = admin_client.run(arguments, go)
-    except KeyboardInterrupt:
-        print(_GOES_ON, file=sys.stderr)
+    except (KeyboardInterrupt, OSError):  # somebody has seen enough, or what we print cannot be written
+        print(left_with, file=sys.stderr)
         raise
     if begin is not None and arguments.detach:
         return _show(arguments, latest)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from tests.admin.conftest import PROGRAM, Run
-from tests.processes import Daemon, answers
+from tests.processes import Daemon, answers, wait_until
 
 QUICK = ("--settle=0.05", "--timeout=5")
 
@@ -115,6 +117,31 @@ def test_a_follower_goes_on_after_the_service_was_killed(service: Daemon, socket
     # The node in memory is another one now, on which the pod that was on its way is at the source.
     assert follower.returncode in (0, 3)
     assert "Migration 1 from docker to containerd: " in rest
+
+
+def test_whoever_stops_looking_is_told_that_it_goes_on(service: Daemon, socket: Path, run: Run) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [str(PROGRAM), "migrate", "run", "--to=containerd", f"--admin-endpoint=unix://{socket}", *QUICK]
+    with open(writer, "wb") as pipe:
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, "the migration goes on" in done.stderr) == (1, True)
+
+
+def test_an_interrupted_command_does_not_say_that_what_was_not_begun_goes_on(
+    service: Daemon, socket: Path, run: Run
+) -> None:
+    """A rollback waits for the pods that are on their way, and begins nothing when its caller goes."""
+    run("migrate", "run", "--to=containerd", "--detach", "--settle=30")
+    wait_until(lambda: "settling" in run("migrate", "status").stdout, "a pod on its way")
+    run("migrate", "pause")
+    rollback = [str(PROGRAM), "migrate", "rollback", f"--admin-endpoint=unix://{socket}"]
+    with subprocess.Popen(rollback, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(4)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=20)[1]
+    assert (process.returncode, "has not answered yet" in said) == (130, True), said
 
 
 def test_wrong_options_are_refused(service: Daemon, run: Run) -> None:
