@@ -35,7 +35,12 @@ _KINDS: dict[grpc.StatusCode, type[CriError]] = {
 #: What gRPC says by itself, and no service of ours does.
 _GRPCS_OWN_DEADLINE = "Deadline Exceeded"
 _GRPCS_OWN_UNIMPLEMENTED = "Method not found!"
-_OPTIONS = (("grpc.max_receive_message_length", _MESSAGE_LIMIT_BYTES), ("grpc.use_local_subchannel_pool", 1))
+_OPTIONS = (
+    ("grpc.max_receive_message_length", _MESSAGE_LIMIT_BYTES),
+    ("grpc.use_local_subchannel_pool", 1),
+    # A service that was away is found again at once by those who follow it, not after gRPC's two minutes.
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
 
 
 class Admin:
@@ -95,12 +100,13 @@ def run(arguments: argparse.Namespace, verb: Callable[[Admin], Coroutine[Any, An
 
 
 async def _run(path: Path, verb: Callable[[Admin], Coroutine[Any, Any, Result]]) -> Result:
-    async with _connected(path) as admin:
+    async with connected(path) as admin:
         return await verb(admin)
 
 
 @asynccontextmanager
-async def _connected(path: Path) -> AsyncIterator[Admin]:
+async def connected(path: Path) -> AsyncIterator[Admin]:
+    """Use the service behind the socket, which is looked for when it is first asked."""
     async with grpc.aio.insecure_channel(f"unix:{path}", options=_OPTIONS) as channel:
         yield Admin(channel, path)
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 
 import grpc.aio
 import pytest
 
 from cri_dockerd_py._generated.admin_v1 import admin_pb2 as pb
-from cri_dockerd_py.cli.admin_client import Admin
-from cri_dockerd_py.errors import DeadlineExceeded, Unimplemented
+from cri_dockerd_py.cli.admin_client import Admin, connected
+from cri_dockerd_py.errors import DeadlineExceeded, Unavailable, Unimplemented
 
 
 @pytest.fixture
@@ -37,3 +41,26 @@ async def test_a_service_that_does_not_know_a_call_is_of_another_version(admin: 
     with pytest.raises(Unimplemented, match="another version than this command"):
         await admin.call(admin.stub.Status, pb.StatusRequest())
     await server.stop(0)
+
+
+async def test_a_service_that_is_away_is_looked_for_every_second(directory: Path) -> None:
+    """By whoever follows it, so that it is found again when it is back."""
+    path = directory / "a.sock"
+    tried: list[float] = []
+
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tried.append(time.monotonic())
+        writer.close()
+
+    async def follow(admin: Admin) -> None:
+        while len(tried) < 6:
+            with contextlib.suppress(Unavailable):
+                await admin.call(admin.stub.Status, pb.StatusRequest())
+            await asyncio.sleep(0.1)
+
+    server = await asyncio.start_unix_server(refuse, path)
+    async with connected(path) as admin, asyncio.timeout(30):
+        await follow(admin)
+    server.close()
+
+    assert max(later - earlier for earlier, later in pairwise(tried)) < 2.5
