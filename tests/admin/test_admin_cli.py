@@ -48,6 +48,12 @@ def test_the_log_level_is_set_while_it_runs(service: Daemon, run: Run) -> None:
     assert run("log-level").stdout == "debug\n"
     done = run("log-level", "loud")
     assert (done.returncode, "'loud' is no log level" in done.stderr) == (2, True)
+    assert document(run("log-level", "info", "--output=json")) == {"log_level": "info", "previous": "debug"}
+    assert document(run("log-level", "--output=json")) == {"log_level": "info", "previous": "info"}
+
+
+def test_following_nothing_says_so_alone(service: Daemon, run: Run) -> None:
+    assert run("migrate", "status", "--watch").stdout == "There was no migration on this node.\n"
 
 
 def test_a_plan_is_for_review(service: Daemon, run: Run) -> None:
