@@ -84,3 +84,11 @@ def test_a_metrics_port_that_is_taken_is_said_in_a_line(directory: Path) -> None
     )
 
     assert said.startswith(f"cri-dockerd-py: metrics cannot be served at 127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("setting", ["container_runtime_endpoint", "admin_endpoint"])
+def test_a_place_where_no_socket_can_be_is_said_in_a_line(directory: Path, setting: str) -> None:
+    (directory / "file").touch()
+    said = refused(serve(directory, "b", **{setting: f"unix://{directory}/file/a.sock"}))
+
+    assert said.startswith(f"cri-dockerd-py: no socket can be made at {directory}/file/a.sock")
