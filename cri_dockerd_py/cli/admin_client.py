@@ -35,6 +35,7 @@ _KINDS: dict[grpc.StatusCode, type[CriError]] = {
 #: What gRPC says by itself, and no service of ours does.
 _GRPCS_OWN_DEADLINE = "Deadline Exceeded"
 _GRPCS_OWN_UNIMPLEMENTED = "Method not found!"
+_GRPCS_OWN_ENDS = ("Socket closed", "Stream removed", "GOAWAY", "recvmsg", "sendmsg", "Connection ")
 _OPTIONS = (
     ("grpc.max_receive_message_length", _MESSAGE_LIMIT_BYTES),
     ("grpc.use_local_subchannel_pool", 1),
@@ -79,6 +80,11 @@ class Admin:
         details = error.details() or error.code().name
         if error.code() is grpc.StatusCode.UNAVAILABLE and "failed to connect" in details:
             return _not_running(self._path)
+        if error.code() is grpc.StatusCode.UNAVAILABLE and details.startswith(_GRPCS_OWN_ENDS):
+            return Unavailable(
+                f"the service at {self._path} has ended while it was asked ({details}); "
+                "`cri-dockerd-py migrate status` tells what has come of it once it is back"
+            )
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and details == _GRPCS_OWN_DEADLINE:
             return DeadlineExceeded(
                 f"the service at {self._path} has not answered within {self._within_s:g} seconds; "
