@@ -60,8 +60,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Begin a migration, and follow it."""
     if arguments.dry_run:
         return plan(arguments)
+    for name in ("settle", "timeout"):
+        seconds = getattr(arguments, name)
+        if seconds is not None and not seconds > 0:
+            raise InvalidArgument(f"--{name}: give more than 0 seconds, or leave it out")
     request = pb.MigrateRunRequest(
-        options=_options(arguments), settle_seconds=arguments.settle, return_within_seconds=arguments.timeout
+        options=_options(arguments),
+        settle_seconds=arguments.settle or 0,
+        return_within_seconds=arguments.timeout or 0,
     )
     return _begin(arguments, lambda admin: admin.call(admin.stub.MigrateRun, request))
 

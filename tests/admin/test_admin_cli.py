@@ -159,8 +159,10 @@ def test_wrong_options_are_refused(service: Daemon, run: Run) -> None:
     ):
         done = run("migrate", "plan", *words)
         assert (done.returncode, text in done.stderr) == (2, True), done.stderr
-    done = run("migrate", "run", "--to=containerd", "--settle=nan")
-    assert (done.returncode, "times are given in seconds" in done.stderr) == (2, True), done.stderr
+    for flag in ("--settle", "--timeout"):
+        for seconds in ("0", "-1", "nan"):  # 0 would mean the default to the service
+            done = run("migrate", "run", "--to=containerd", f"{flag}={seconds}")
+            assert (done.returncode, f"{flag}: give more than 0 seconds" in done.stderr) == (2, True), done.stderr
 
 
 def test_a_terminal_gets_a_live_picture(service: Daemon, socket: Path) -> None:
