@@ -107,7 +107,14 @@ async def api_server(place: Place) -> AsyncIterator[ApiServer]:
     """Connect to the API server, whose certificate has to be the cluster's."""
     context: ssl.SSLContext | bool = True
     if place.url.startswith("https:"):
-        context = ssl.create_default_context(cafile=str(place.account / "ca.crt"))
+        certificate = place.account / "ca.crt"
+        try:
+            context = ssl.create_default_context(cafile=str(certificate))
+        except OSError as error:
+            raise FailedPrecondition(
+                f"the cluster's certificate {certificate} cannot be used ({error.strerror}): "
+                "give the pod its service account"
+            ) from error
     timeout = aiohttp.ClientTimeout(total=_CALL_WITHIN_S)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context), timeout=timeout) as session:
         yield ApiServer(session, place)
