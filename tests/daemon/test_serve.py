@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Daemon, answers, erase, free_port, private_directory
+from tests.daemon.manager import Manager
+from tests.processes import Daemon, answers, erase, free_port, private_directory, wait_until
 
 PROGRAM = Path(sys.executable).parent / "cri-dockerd-py"
 
@@ -92,3 +96,21 @@ def test_a_place_where_no_socket_can_be_is_said_in_a_line(directory: Path, setti
     said = refused(serve(directory, "b", **{setting: f"unix://{directory}/file/a.sock"}))
 
     assert said.startswith(f"cri-dockerd-py: no socket can be made at {directory}/file/a.sock")
+
+
+def test_a_reload_that_comes_during_the_start_waits_for_its_end(directory: Path) -> None:
+    """It neither ends the service nor has the manager told that it is ready before it is."""
+    manager = Manager(directory / "notify.sock")
+    with contextlib.closing(manager), socket.socket(socket.AF_UNIX) as hanging:
+        hanging.bind(str(directory / "no-docker.sock"))
+        hanging.listen()
+        daemon = Daemon(serve(directory, "a"), directory / "serve.log", manager.environment)
+        daemon.start(lambda: bool(manager.statuses))
+        daemon.signal(signal.SIGHUP)
+        manager.wait_told("Waiting for docker")
+        daemon.signal(signal.SIGHUP)
+        wait_until(lambda: "settings were read" in daemon.log.read_text(), "the reload")
+        daemon.stop()
+
+    read_at = manager.statuses.index("Reading settings")
+    assert any(told.startswith("Serving") for told in manager.statuses[:read_at]), manager.statuses
