@@ -81,6 +81,45 @@ def test_a_closed_pipe_is_no_failure_to_explain() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("command", ["serve --help", "--help", "config show"])
+def test_whoever_reads_no_further_is_no_failure_to_explain(command: str) -> None:
+    """The pipe has no reader before anything is written."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as pipe:
+        done = subprocess.run([PROGRAM, *command.split()], stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("command", ["--help", "config show", "version"])
+def test_a_full_disk_is_said_in_a_line(command: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([PROGRAM, *command.split()], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "cri-dockerd-py: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_failure(closed: str) -> None:
+    assert subprocess.run(f"{PROGRAM} version {closed}", shell=True, timeout=60).returncode == 0
+
+
+def test_a_terminal_may_lack_letters() -> None:
+    done = run("config", "show", "--help", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--pod", os.fsdecode(b"\xff/x")), "'\\udcff/x' is no text in UTF-8"),
+        (("--max-unavailable", str(2**31)), f"--max-unavailable: {2**31 - 1} is the most that can be asked for"),
+    ],
+)
+def test_what_the_service_cannot_be_told_is_wrong_usage(arguments: tuple[str, ...], said: str) -> None:
+    done = run("migrate", "plan", "--to", "docker", *arguments)
+    assert (done.returncode, done.stderr) == (2, f"cri-dockerd-py: {said}\n")
+
+
 def test_the_command_line_alone_imports_nothing_heavy() -> None:
     code = "import sys, cri_dockerd_py.__main__; print([m for m in ('grpc', 'pydantic', 'rich') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

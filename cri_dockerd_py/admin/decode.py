@@ -31,7 +31,7 @@ def plan_options(message: pb.PlanOptions) -> PlanOptions:
 
 def run_options(message: pb.MigrateRunRequest) -> RunOptions:
     """Return how pods are to be moved, or raise InvalidArgument."""
-    if message.settle_seconds < 0 or message.return_within_seconds < 0:
+    if not (message.settle_seconds >= 0 and message.return_within_seconds >= 0):  # NaN is neither
         raise InvalidArgument("times are given in seconds, and none is negative")
     return RunOptions(
         plan_options(message.options),

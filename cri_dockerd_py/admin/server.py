@@ -50,8 +50,7 @@ class AdminServer:
 
     async def start(self) -> None:
         """Listen; FailedPrecondition when another process answers there."""
-        self._path.path.parent.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
-        self._path.prepare()
+        self._path.prepare(_DIRECTORY_MODE)
         self._private.prepare()
         target = str(self._private.path)
         handlers: Any = (self._methods,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 
 from cri_dockerd_py._generated.admin_v1 import admin_pb2 as pb
@@ -31,14 +32,17 @@ async def ask_status(admin: Admin) -> pb.StatusResponse:
 def log_level(arguments: argparse.Namespace) -> int:
     """Print the log level, or set it."""
 
-    async def ask(admin: Admin) -> str:
+    async def ask(admin: Admin) -> tuple[str, str]:
         if not arguments.level:
-            return (await ask_status(admin)).log_level
+            return (await ask_status(admin)).log_level, ""
         request = pb.SetLogLevelRequest(level=arguments.level)
-        previous = (await admin.call(admin.stub.SetLogLevel, request)).previous
-        return f"{arguments.level} (was {previous})"
+        return arguments.level, (await admin.call(admin.stub.SetLogLevel, request)).previous
 
-    print(admin_client.run(arguments, ask))
+    level, previous = admin_client.run(arguments, ask)
+    if arguments.output == "json":
+        print(json.dumps({"log_level": level, "previous": previous or level}))
+    else:
+        print(f"{level} (was {previous})" if previous else level)
     return 0
 
 

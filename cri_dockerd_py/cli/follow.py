@@ -72,7 +72,7 @@ class PlainFollower(Follower):
                 self._tell(move.pod, ": ".join(filter(None, (move.state, move.reason))))
 
     def _tell(self, subject: str, text: str) -> None:
-        if self._told.get(subject) != text:
+        if text and self._told.get(subject) != text:
             self._told[subject] = text
             print(f"{time.strftime('%H:%M:%S')} {subject}{' ' if subject else ''}{text}", flush=True)
 

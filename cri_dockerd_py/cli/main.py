@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import io
 import json
 import os
 import sys
@@ -27,10 +28,9 @@ def main(argv: Sequence[str]) -> int:
     elif words and words[0].startswith("-") and words[0] not in _HELP_FLAGS:
         # cri-dockerd has no verbs: its unit files start with a flag.
         words.insert(0, "serve")
-    parser = command_parser(words)
-    arguments = parser.parse_args(words)
+    _complete_streams()
     try:
-        code = int(arguments.run(arguments))
+        code = _run(words)
         sys.stdout.flush()
         return code
     except CriError as error:
@@ -38,10 +38,35 @@ def main(argv: Sequence[str]) -> int:
         return exits.USAGE if isinstance(error, InvalidArgument) else exits.FAILURE
     except KeyboardInterrupt:
         return exits.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone; keep the interpreter from complaining when it flushes.
+    except UnicodeEncodeError as error:
+        print(f"{PROGRAM}: {error.object!r} is no text in UTF-8", file=sys.stderr)
+        return exits.USAGE
+    except OSError as error:
+        gone = isinstance(error, BrokenPipeError)
+        if words[:1] == ["serve"] and not gone:
+            raise
+        # Whoever reads our output has gone, or its disk is full; keep the interpreter from complaining when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not gone:
+            print(f"{PROGRAM}: {error}", file=sys.stderr)
         return exits.FAILURE
+
+
+def _run(words: Sequence[str]) -> int:
+    try:
+        arguments = command_parser(words).parse_args(words)
+    except SystemExit as ended:  # after help, or with what is wrong with the words
+        return int(ended.code or 0)
+    return int(arguments.run(arguments))
+
+
+def _complete_streams() -> None:
+    """Have all three streams, closed or not, and let none of them fail on what its encoding lacks."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  (stays open)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def command_parser(words: Sequence[str]) -> argparse.ArgumentParser:

@@ -28,11 +28,10 @@ def add_verbs(verbs: Any, chosen: str) -> None:
     for action in (plan, images, run):
         _add_plan_flags(action)
     run.add_argument("--dry-run", action="store_true", help="show the plan and do nothing")
-    run.add_argument("--settle", type=float, default=0.0, metavar="S", help="watch a moved pod for S seconds (10)")
+    run.add_argument("--settle", type=float, metavar="S", help="watch a moved pod for S seconds (10)")
     run.add_argument(
         "--timeout",
         type=float,
-        default=0.0,
         metavar="S",
         help="how long a pod may take to come back, beyond its grace period (300)",
     )

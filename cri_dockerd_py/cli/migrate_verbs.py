@@ -18,7 +18,9 @@ from cri_dockerd_py.errors import InvalidArgument, Unavailable
 
 _RESTART_WITHIN_S = 90.0
 _TRY_AGAIN_S = 0.5
+_MOST_AT_ONCE = 2**31 - 1  # that a message of the admin socket can hold
 _GOES_ON = "the migration goes on; `cri-dockerd-py migrate status --watch` follows it again"
+_NOT_ANSWERED = "the service has not answered yet; `cri-dockerd-py migrate status` shows whether anything has begun"
 
 
 def plan(arguments: argparse.Namespace) -> int:
@@ -58,8 +60,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Begin a migration, and follow it."""
     if arguments.dry_run:
         return plan(arguments)
+    for name in ("settle", "timeout"):
+        seconds = getattr(arguments, name)
+        if seconds is not None and not seconds > 0:
+            raise InvalidArgument(f"--{name}: give more than 0 seconds, or leave it out")
     request = pb.MigrateRunRequest(
-        options=_options(arguments), settle_seconds=arguments.settle, return_within_seconds=arguments.timeout
+        options=_options(arguments),
+        settle_seconds=arguments.settle or 0,
+        return_within_seconds=arguments.timeout or 0,
     )
     return _begin(arguments, lambda admin: admin.call(admin.stub.MigrateRun, request))
 
@@ -80,9 +88,7 @@ def status(arguments: argparse.Namespace) -> int:
         return _begin(arguments, None)
 
     async def ask(admin: Admin) -> pb.Migration:
-        async for migration in admin.stream(admin.stub.MigrateStatus, pb.MigrateStatusRequest()):
-            return migration
-        return pb.Migration()
+        return await admin.first(admin.stub.MigrateStatus, pb.MigrateStatusRequest())
 
     return _show(arguments, admin_client.run(arguments, ask))
 
@@ -123,10 +129,13 @@ _Begin = Callable[[Admin], Awaitable[pb.Migration]]
 
 def _begin(arguments: argparse.Namespace, begin: _Begin | None) -> int:
     """Begin something, unless there is nothing to begin, and follow the migration to its end."""
+    left_with = _GOES_ON if begin is None else _NOT_ANSWERED
 
     async def go(admin: Admin) -> pb.Migration:
+        nonlocal left_with
         if begin is not None:
             latest = await begin(admin)
+            left_with = _GOES_ON
             if arguments.detach:
                 return latest
         shown = follower(arguments.output)
@@ -139,8 +148,8 @@ def _begin(arguments: argparse.Namespace, begin: _Begin | None) -> int:
 
     try:
         latest = admin_client.run(arguments, go)
-    except KeyboardInterrupt:
-        print(_GOES_ON, file=sys.stderr)
+    except (KeyboardInterrupt, OSError):  # somebody has seen enough, or what we print cannot be written
+        print(left_with, file=sys.stderr)
         raise
     if begin is not None and arguments.detach:
         return _show(arguments, latest)
@@ -184,6 +193,8 @@ def _exit_code(migration: pb.Migration) -> int:
 def _options(arguments: argparse.Namespace) -> pb.PlanOptions:
     if arguments.max_unavailable < 1:
         raise InvalidArgument("--max-unavailable: at least one pod has to move at a time")
+    if arguments.max_unavailable > _MOST_AT_ONCE:
+        raise InvalidArgument(f"--max-unavailable: {_MOST_AT_ONCE} is the most that can be asked for")
     fields: dict[str, Any] = {"pods": arguments.pod, "exclude": arguments.exclude, "last": arguments.last}
     return pb.PlanOptions(
         target=arguments.to,

@@ -26,11 +26,16 @@ class SocketPath:
         _check(self.path)
         _check(self.temporary)
 
-    def prepare(self) -> None:
+    def prepare(self, directory_mode: int = 0o777) -> None:
         """Make the parent directory, and refuse to go on when somebody answers or the path is something else."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            self.temporary.unlink()
+        try:
+            self.path.parent.mkdir(directory_mode, parents=True, exist_ok=True)
+            self.temporary.unlink(missing_ok=True)
+        except OSError as error:
+            raise FailedPrecondition(
+                f"no socket can be made at {self.path} ({error.strerror}): "
+                f"see that {self.path.parent} is a directory that can be written, or listen elsewhere"
+            ) from error
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISSOCK(self.path.lstat().st_mode):
                 raise FailedPrecondition(f"{self.path} exists and is no socket: remove it or listen elsewhere")

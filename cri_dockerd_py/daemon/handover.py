@@ -90,10 +90,13 @@ class _PodMover:
 
 
 def _pin_again(sandbox_id: str, netns_path: str) -> str:
-    """Pin a pod's namespace under a name of the plugin's form, which it removes with the pod."""
+    """Pin a pod's namespace under a name of the plugin's form, which it removes with the pod.
+
+    One that is gone, as after a reboot, is so under that name as well: the plugin takes it for closed.
+    """
     parts = [sandbox_id[start:end] for start, end in zip((0, *_DASHES), _DASHES, strict=False)]
     target = DEFAULT_ROOT / f"cni-{'-'.join(parts)}"
-    if not is_netns(str(target)):
+    if is_netns(netns_path) and not is_netns(str(target)):
         target.touch(0o444)
         host_mounts.mount("none", netns_path, Path(target), ("bind",))
     return str(target)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cri_dockerd_py.errors import FailedPrecondition
+from cri_dockerd_py.errors import FailedPrecondition, PermissionDenied
 from cri_dockerd_py.logs.driver import DEFAULT_NAME
 from cri_dockerd_py.settings import Settings
 
@@ -31,17 +31,25 @@ def log_driver_name(settings: Settings) -> str:
 
 
 @contextmanager
-def sole_use(root_dir: Path) -> Iterator[None]:
-    """Be the only process that serves with this root directory; the kernel lets go of it when the process ends."""
-    root_dir.mkdir(0o700, parents=True, exist_ok=True)
-    with open(root_dir / "lock", "a", opener=_open_private) as lock:
+def sole_use(directory: Path, what: str = "root directory") -> Iterator[None]:
+    """Be the only process that serves with this directory; the kernel lets go of it when the process ends."""
+    try:
+        directory.mkdir(0o700, parents=True, exist_ok=True)
+        lock = open(directory / "lock", "a", opener=_open_private)  # noqa: SIM115  (what may fail is apart)
+    except PermissionError as error:
+        raise PermissionDenied(f"the {what} {directory} cannot be used ({error.strerror}): run this as root") from error
+    except OSError as error:
+        raise FailedPrecondition(
+            f"the {what} {directory} cannot be used ({error.strerror}): see that it is a directory that can be written"
+        ) from error
+    with lock:
         # Whoever can open the file can hold the lock, and so keep the service from starting.
         os.fchmod(lock.fileno(), _LOCK_MODE)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FailedPrecondition(
-                f"another process serves with the root directory {root_dir}; stop it, "
+                f"another process serves with the {what} {directory}; stop it, "
                 "or give this one a --root-dir, a --state-dir and a --container-runtime-endpoint of its own"
             ) from None
         yield

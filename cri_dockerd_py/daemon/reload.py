@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,20 +22,24 @@ _SAID = "cri-dockerd-py: "
 
 
 class Reloader:
-    """Serves SIGHUP for as long as it runs; settings that cannot change now are named, and wait for the next start."""
+    """Reads whenever it is `asked`, which SIGHUP does; settings that cannot change now are named, and wait for the next
+    start.
+    """
 
-    def __init__(self, settings: Settings, status: StatusLine, update_pod_cidr: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, status: StatusLine, update_pod_cidr: Callable[[str], None], asked: asyncio.Event
+    ) -> None:
         # As JSON gives it back: what is compared with it comes that way.
         self._in_effect: Mapping[str, object] = json.loads(json.dumps(settings.plain()))
         self._status = status
         self._update_pod_cidr = update_pod_cidr
-        self._asked = asyncio.Event()
+        self._asked = asked
 
     async def run(self) -> None:
-        """Wait for signals."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._asked.set)
+        """Wait until asked; a start is not told as over before it is."""
         while True:
             await self._asked.wait()
+            await self._status.serving.wait()
             self._asked.clear()
             self._status.step("Reading settings", "RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
             problem = ""

@@ -30,7 +30,7 @@ from cri_dockerd_py.daemon.session_server import session_server
 from cri_dockerd_py.daemon.sides import EngineSide, build_side, chosen_engines
 from cri_dockerd_py.daemon.status_line import StatusLine
 from cri_dockerd_py.daemon.tracing_wiring import TracedWiring, tracer_for
-from cri_dockerd_py.errors import FailedPrecondition
+from cri_dockerd_py.errors import CriError, FailedPrecondition
 from cri_dockerd_py.metrics.endpoint import MetricsEndpoint
 from cri_dockerd_py.metrics.loop_lag import watch_loop
 from cri_dockerd_py.metrics.registry import ServiceMetrics
@@ -56,11 +56,12 @@ def serve(settings: Settings) -> int:
 async def _serve(settings: Settings) -> None:
     manager = ServiceManager()
     status = StatusLine(manager)
-    stop = asyncio.Event()
+    stop, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with _running(settings, manager, status):
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+    async with _running(settings, manager, status, reload):
         # What exists now stays for good: the collector, which the command line has stopped, need not look at it again.
         gc.collect()
         gc.freeze()
@@ -73,10 +74,13 @@ async def _serve(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _running(settings: Settings, manager: ServiceManager, status: StatusLine) -> AsyncIterator[None]:
+async def _running(
+    settings: Settings, manager: ServiceManager, status: StatusLine, reload: asyncio.Event
+) -> AsyncIterator[None]:
     """Hold everything that runs; leaving it stops all, the newest first."""
     async with AsyncExitStack() as stack:
         stack.enter_context(sole_use(settings.root_dir))
+        stack.enter_context(sole_use(settings.state_dir, "state directory"))
         metrics = ServiceMetrics(__version__)
         tracer = tracer_for(settings)
         wiring = MetricsWiring(metrics)
@@ -114,7 +118,7 @@ async def _running(settings: Settings, manager: ServiceManager, status: StatusLi
             events=core.events,
             status=core.status,
         )
-        await stack.enter_async_context(_background(settings, core, network, manager, metrics, status))
+        await stack.enter_async_context(_background(settings, core, network, manager, metrics, status, reload))
         kubelet = KubeletWatch(metrics.rpcs.series)
         trace = None if tracer is None else tracer.rpc
         await stack.enter_async_context(_endpoints(settings, node, metrics, core, kubelet, trace))
@@ -153,14 +157,16 @@ async def _background(
     manager: ServiceManager,
     metrics: ServiceMetrics,
     status: StatusLine,
+    reload: asyncio.Event,
 ) -> AsyncIterator[None]:
     """Follow the engines and the network; the first look at the engines is waited for, but not for ever."""
+    refused: CriError | None = None
     async with asyncio.TaskGroup() as group:
         jobs = [
             group.create_task(network.run(), name="network"),
             group.create_task(manager.feed_watchdog(), name="watchdog"),
             group.create_task(status.run(), name="status"),
-            group.create_task(Reloader(settings, status, network.update_pod_cidr).run(), name="reload"),
+            group.create_task(Reloader(settings, status, network.update_pod_cidr, reload).run(), name="reload"),
             group.create_task(watch_loop(metrics.loop_lag.observe), name="loop lag"),
             *core.run_in(group),
         ]
@@ -168,9 +174,13 @@ async def _background(
         try:
             await core.first_contact(_FIRST_CONTACT_S)
             yield
+        except CriError as error:  # what is started later was refused: its words are for people, and in no group
+            refused = error
         finally:
             for job in jobs:
                 job.cancel()
+    if refused is not None:
+        raise refused
 
 
 @asynccontextmanager

@@ -35,6 +35,8 @@ class StatusLine:
         self._migrations: Migrations | None = None
         self._settings_problem = ""
         self._changed = asyncio.Event()
+        #: Set once the start is over.
+        self.serving = asyncio.Event()
 
     # --- what it is made of
 
@@ -67,6 +69,7 @@ class StatusLine:
 
     def serve(self, *states: str) -> None:
         """Tell from now on what is served."""
+        self.serving.set()
         self.step("", *states)
 
     async def run(self) -> None:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import BinaryIO
 
 from cri_dockerd_py import __version__
 from cri_dockerd_py.daemon.log_lines import without_secrets
@@ -43,13 +44,23 @@ _COMMANDS: Mapping[str, tuple[str, ...]] = {
 def write_bundle(path: Path, settings: Settings, status: Callable[[], str]) -> list[str]:
     """Write a gzipped tar to `path`, which must not exist, without secrets; return the names of what is in it.
 
-    `status` returns what the running service says of itself. A part that cannot be had is replaced by the reason.
+    `status` returns what the running service says of itself. A part that cannot be had is replaced by the reason; a
+    file that cannot be completed is removed.
     """
+    file = path.open("xb")
+    try:
+        with file:
+            path.chmod(0o600)
+            return _write(file, settings, status)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _write(file: BinaryIO, settings: Settings, status: Callable[[], str]) -> list[str]:
     names = []
     stamp = int(time.time())
-    descriptor = path.open("xb")
-    path.chmod(0o600)
-    with descriptor, tarfile.open(fileobj=descriptor, mode="w:gz") as archive:
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
         for name, text in _parts(settings, status):
             content = without_secrets(text).encode(errors="replace")
             member = tarfile.TarInfo(f"cri-dockerd-py-{stamp}/{name}")

@@ -94,9 +94,12 @@ def _config_path(config_file: Path | None) -> tuple[Path, bool]:
 
 
 def _read_file(path: Path, explicit: bool) -> dict[str, Any]:
-    if explicit and not path.exists():
-        raise SettingsError(f"the config file {path} does not exist; create it or leave out --config")
     try:
+        if explicit and not path.exists():
+            raise SettingsError(f"the config file {path} does not exist; create it or leave out --config")
+        # These would be passed over without a word, as /dev/null is.
+        if path.is_dir() or path.is_fifo():
+            raise SettingsError(f"the config file {path} is a directory or a pipe; name a plain file")
         document = TomlConfigSettingsSource(_Validator, path)()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"the config file {path} cannot be read: {error}") from error

@@ -18,6 +18,7 @@ class FakeApiServer:
         self.annotations: dict[str, str] = {}
         self.events: list[dict[str, Any]] = []
         self.refused = 0
+        self.says = b""  # in the place of every answer
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.port = self._server.server_port
 
@@ -58,7 +59,7 @@ class FakeApiServer:
                 if self.headers["Authorization"] != f"Bearer {TOKEN}":
                     api.refused += 1
                     status = 401
-                body = json.dumps(document).encode()
+                body = api.says or json.dumps(document).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

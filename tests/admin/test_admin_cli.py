@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from tests.admin.conftest import PROGRAM, Run
-from tests.processes import Daemon, answers
+from tests.processes import Daemon, answers, wait_until
 
 QUICK = ("--settle=0.05", "--timeout=5")
 
@@ -46,6 +48,12 @@ def test_the_log_level_is_set_while_it_runs(service: Daemon, run: Run) -> None:
     assert run("log-level").stdout == "debug\n"
     done = run("log-level", "loud")
     assert (done.returncode, "'loud' is no log level" in done.stderr) == (2, True)
+    assert document(run("log-level", "info", "--output=json")) == {"log_level": "info", "previous": "debug"}
+    assert document(run("log-level", "--output=json")) == {"log_level": "info", "previous": "info"}
+
+
+def test_following_nothing_says_so_alone(service: Daemon, run: Run) -> None:
+    assert run("migrate", "status", "--watch").stdout == "There was no migration on this node.\n"
 
 
 def test_a_plan_is_for_review(service: Daemon, run: Run) -> None:
@@ -117,6 +125,31 @@ def test_a_follower_goes_on_after_the_service_was_killed(service: Daemon, socket
     assert "Migration 1 from docker to containerd: " in rest
 
 
+def test_whoever_stops_looking_is_told_that_it_goes_on(service: Daemon, socket: Path, run: Run) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [str(PROGRAM), "migrate", "run", "--to=containerd", f"--admin-endpoint=unix://{socket}", *QUICK]
+    with open(writer, "wb") as pipe:
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, "the migration goes on" in done.stderr) == (1, True)
+
+
+def test_an_interrupted_command_does_not_say_that_what_was_not_begun_goes_on(
+    service: Daemon, socket: Path, run: Run
+) -> None:
+    """A rollback waits for the pods that are on their way, and begins nothing when its caller goes."""
+    run("migrate", "run", "--to=containerd", "--detach", "--settle=30")
+    wait_until(lambda: "settling" in run("migrate", "status").stdout, "a pod on its way")
+    run("migrate", "pause")
+    rollback = [str(PROGRAM), "migrate", "rollback", f"--admin-endpoint=unix://{socket}"]
+    with subprocess.Popen(rollback, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(4)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=20)[1]
+    assert (process.returncode, "has not answered yet" in said) == (130, True), said
+
+
 def test_wrong_options_are_refused(service: Daemon, run: Run) -> None:
     for words, text in (
         (("--to=podman",), "invalid choice"),
@@ -126,6 +159,10 @@ def test_wrong_options_are_refused(service: Daemon, run: Run) -> None:
     ):
         done = run("migrate", "plan", *words)
         assert (done.returncode, text in done.stderr) == (2, True), done.stderr
+    for flag in ("--settle", "--timeout"):
+        for seconds in ("0", "-1", "nan"):  # 0 would mean the default to the service
+            done = run("migrate", "run", "--to=containerd", f"{flag}={seconds}")
+            assert (done.returncode, f"{flag}: give more than 0 seconds" in done.stderr) == (2, True), done.stderr
 
 
 def test_a_terminal_gets_a_live_picture(service: Daemon, socket: Path) -> None:

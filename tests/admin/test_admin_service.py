@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from cri_dockerd_py.admin.node import AdminNode
 from cri_dockerd_py.admin.service import AdminService
 from cri_dockerd_py.backends.image_transfer import Note
 from cri_dockerd_py.daemon.log_setup import ServiceLogLevel
-from cri_dockerd_py.errors import ResourceExhausted
+from cri_dockerd_py.errors import InvalidArgument, ResourceExhausted
 from cri_dockerd_py.migration.journal import Journal
 from cri_dockerd_py.migration.service import Migrations
 from cri_dockerd_py.model.image import ImageRecord
@@ -80,3 +81,14 @@ async def test_a_copy_whose_caller_leaves_is_given_up(service: AdminService, tra
         await anext(replies)
     assert transfer.ended.is_set()
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "images"]
+
+
+@pytest.mark.parametrize("seconds", [-1.0, math.nan])
+async def test_times_are_numbers_and_not_negative(service: AdminService, seconds: float) -> None:
+    options = pb.PlanOptions(target=CONTAINERD)
+    for request in (
+        pb.MigrateRunRequest(options=options, settle_seconds=seconds),
+        pb.MigrateRunRequest(options=options, return_within_seconds=seconds),
+    ):
+        with pytest.raises(InvalidArgument, match="times are given in seconds"):
+            await service.MigrateRun(request)

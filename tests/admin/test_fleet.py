@@ -27,19 +27,23 @@ def api() -> Iterator[FakeApiServer]:
         yield server
 
 
-@pytest.fixture
-def start_agent(api: FakeApiServer, directory: Path, socket: Path) -> Iterator[Start]:
-    """A function that starts an agent with a target."""
-    (directory / "token").write_text(TOKEN)
-    environment = {
+def pods_environment(port: int, account: Path) -> dict[str, str]:
+    return {
         "KUBERNETES_SERVICE_SCHEME": "http",
         "KUBERNETES_SERVICE_HOST": "127.0.0.1",
-        "KUBERNETES_SERVICE_PORT": str(api.port),
-        "SERVICE_ACCOUNT_DIR": str(directory),
+        "KUBERNETES_SERVICE_PORT": str(port),
+        "SERVICE_ACCOUNT_DIR": str(account),
         "NODE_NAME": "node-1",
         "POD_NAME": "agent-x",
         "POD_NAMESPACE": "cri-dockerd-py",
     }
+
+
+@pytest.fixture
+def start_agent(api: FakeApiServer, directory: Path, socket: Path) -> Iterator[Start]:
+    """A function that starts an agent with a target."""
+    (directory / "token").write_text(TOKEN)
+    environment = pods_environment(api.port, directory)
     agents: list[Daemon] = []
 
     def start(target: str) -> Daemon:
@@ -103,3 +107,37 @@ def test_a_wrong_token_is_no_end(service: Daemon, api: FakeApiServer, start_agen
     with contextlib.suppress(TimeoutError):
         agent.start(lambda: api.refused > 0)
     assert agent.running
+
+
+def test_a_token_that_is_away_is_no_end(
+    service: Daemon, api: FakeApiServer, start_agent: Start, directory: Path
+) -> None:
+    agent = start_agent("")
+    agent.stop()
+    (directory / "token").unlink()
+    agent.start(lambda: "could not report, will try again" in agent.log_tail())
+    (directory / "token").write_text(TOKEN)
+    api.annotations.clear()
+    wait_until(lambda: ANNOTATION in api.annotations, "a report", 20)
+
+
+def test_an_answer_of_something_else_is_no_end(service: Daemon, api: FakeApiServer, start_agent: Start) -> None:
+    """As of a proxy on the way that says in HTML that it is busy."""
+    agent = start_agent("")
+    agent.stop()
+    api.says = b"<html>"
+    agent.start(lambda: "is no API server" in agent.log_tail())
+    api.says = b""
+    api.annotations.clear()
+    wait_until(lambda: ANNOTATION in api.annotations, "a report", 20)
+
+
+def test_a_certificate_that_cannot_be_used_is_named(
+    service: Daemon, run: Run, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**pods_environment(1, directory), "KUBERNETES_SERVICE_SCHEME": "https"}.items():
+        monkeypatch.setenv(name, value)
+    done = run("migrate", "agent")
+    assert (done.returncode, f"{directory}/ca.crt cannot be used (No such file" in done.stderr) == (1, True)
+    (directory / "ca.crt").write_text("none")
+    assert f"{directory}/ca.crt cannot be used" in run("migrate", "agent").stderr

@@ -221,6 +221,33 @@ def test_plugin_and_service_leave_each_others_pods_alone(plugin: Plugin, start_s
 
 
 @pytest.mark.behaviour("GEN-12")
+def test_a_pod_whose_network_namespace_is_gone_is_handed_over_as_well(
+    plugin: Plugin, start_server: StartServer
+) -> None:
+    """As all are after a reboot, until kubelet has removed them."""
+    plugin.switch(on=False)
+    server = start_server(plugin.node)
+    with service_client(server) as cri:
+        pods = [cri.run_pod(), cri.run_pod()]
+        pids = host_pids(pods[0].id)
+    server.stop()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    (pinned,) = Path("/run/netns").glob(f"cri-*-{pods[0].id}")
+    subprocess.run(["umount", pinned], check=True)
+    pinned.unlink()
+
+    told = server.run("handover")
+    assert all(pod.id in told for pod in pods)
+    plugin.switch(on=True)
+    for pod in pods:
+        plugin.remember(pod)
+        known_to(plugin.cri, pod).remove()
+    assert len(plugin.outside) > 0
+    assert not plugin.left()
+
+
+@pytest.mark.behaviour("GEN-12")
 def test_pods_are_handed_over_to_the_plugin_while_they_run(
     plugin: Plugin, own_network: CniNetwork, start_server: StartServer
 ) -> None:

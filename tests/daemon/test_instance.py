@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cri_dockerd_py.daemon.instance import instance_name, log_driver_name, sole_use
-from cri_dockerd_py.errors import FailedPrecondition
+from cri_dockerd_py.errors import CriError, FailedPrecondition
 from cri_dockerd_py.settings import Settings
 
 
@@ -36,3 +36,9 @@ def test_nobody_else_can_hold_the_lock(tmp_path: Path) -> None:
     lock.touch(0o644)
     with sole_use(tmp_path):
         assert lock.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("place", [Path("/proc/self/status/root"), Path("/sys/cri-dockerd-py")])
+def test_a_directory_that_cannot_be_made_is_named(place: Path) -> None:
+    with pytest.raises(CriError, match=f"root directory {place} cannot be used"), sole_use(place):
+        pass

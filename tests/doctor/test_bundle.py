@@ -80,3 +80,16 @@ def test_environments_of_units_are_not_asked_for(tmp_path: Path) -> None:
     (asked,) = [line for line in read(tmp_path / "dump.tar.gz")["unit.txt"].splitlines() if line.startswith("asked: ")]
     assert asked.startswith("asked: show -p Id,")
     assert "Environment" not in asked
+
+
+@pytest.mark.usefixtures("programs")
+def test_what_is_not_completed_is_no_bundle(tmp_path: Path) -> None:
+    """Nor does it keep the next one from being written."""
+
+    def interrupted() -> str:
+        raise KeyboardInterrupt
+
+    settings = Settings(root_dir=tmp_path / "root", state_dir=tmp_path / "state", backend="docker")
+    with pytest.raises(KeyboardInterrupt):
+        bundle.write_bundle(tmp_path / "dump.tar.gz", settings, interrupted)
+    assert bundle.write_bundle(tmp_path / "dump.tar.gz", settings, lambda: "{}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import tomllib
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -114,6 +116,25 @@ def test_broken_files_are_told(config_file: Path, content: bytes, message: str) 
     config_file.write_bytes(content)
     with pytest.raises(SettingsError, match=message):
         load_settings({})
+
+
+def test_a_directory_or_a_pipe_is_not_passed_over(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(SettingsError, match=f"{path} is a directory or a pipe"):
+            load_settings({}, path)
+    assert load_settings({}, Path("/dev/null")).settings == Settings()
+
+
+def test_a_directory_that_is_closed_to_us_is_told() -> None:
+    euid = os.geteuid()
+    with tempfile.TemporaryDirectory() as closed:
+        os.seteuid(65534)
+        try:
+            with pytest.raises(SettingsError, match=f"{closed}/config.toml cannot be read"):
+                load_settings({}, Path(closed, "config.toml"))
+        finally:
+            os.seteuid(euid)
 
 
 def test_a_missing_file_is_an_error_only_when_it_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,13 +82,13 @@ class ApiServer:
         await self._call("POST", f"/api/v1/namespaces/{_EVENTS_NAMESPACE}/events", body)
 
     async def _call(self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None) -> Any:
-        # The token is renewed on disk while the pod runs.
-        token = (self._place.account / "token").read_text().strip()
-        all_headers = {"Authorization": f"Bearer {token}", **(headers or {})}
         data = None if body is None else json.dumps(body)
-        if data is not None:
-            all_headers.setdefault("Content-Type", "application/json")
         try:
+            # The token is renewed on disk while the pod runs.
+            token = (self._place.account / "token").read_text().strip()
+            all_headers = {"Authorization": f"Bearer {token}", **(headers or {})}
+            if data is not None:
+                all_headers.setdefault("Content-Type", "application/json")
             async with self._session.request(
                 method, self._place.url + path, data=data, headers=all_headers
             ) as response:
@@ -98,6 +98,8 @@ class ApiServer:
                 return json.loads(text)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(f"the API server cannot be reached for {method} {path}: {error}") from error
+        except ValueError as error:
+            raise Unavailable(f"what answers {method} {path} is no API server: {error}") from error
 
 
 @asynccontextmanager
@@ -105,7 +107,14 @@ async def api_server(place: Place) -> AsyncIterator[ApiServer]:
     """Connect to the API server, whose certificate has to be the cluster's."""
     context: ssl.SSLContext | bool = True
     if place.url.startswith("https:"):
-        context = ssl.create_default_context(cafile=str(place.account / "ca.crt"))
+        certificate = place.account / "ca.crt"
+        try:
+            context = ssl.create_default_context(cafile=str(certificate))
+        except OSError as error:
+            raise FailedPrecondition(
+                f"the cluster's certificate {certificate} cannot be used ({error.strerror}): "
+                "give the pod its service account"
+            ) from error
     timeout = aiohttp.ClientTimeout(total=_CALL_WITHIN_S)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context), timeout=timeout) as session:
         yield ApiServer(session, place)
