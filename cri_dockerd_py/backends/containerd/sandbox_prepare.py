@@ -14,7 +14,7 @@ from cri_dockerd_py.backends.containerd.any_value import json_any
 from cri_dockerd_py.backends.containerd.daemon_state import DaemonFacts, DaemonState
 from cri_dockerd_py.backends.containerd.host_side import read_profiles
 from cri_dockerd_py.backends.containerd.objects import SPEC_TYPE, Held
-from cri_dockerd_py.backends.containerd.oci.inputs import Profiles, SandboxInputs
+from cri_dockerd_py.backends.containerd.oci.inputs import SandboxInputs
 from cri_dockerd_py.backends.containerd.oci.namespaces import mapped
 from cri_dockerd_py.backends.containerd.oci.sandbox_spec import sandbox_spec
 from cri_dockerd_py.backends.containerd.oci.selinux import pod_level, sandbox_labels
@@ -26,7 +26,6 @@ from cri_dockerd_py.backends.containerd.snapshots import Snapshots
 from cri_dockerd_py.backends.users import UserFiles, UserWish, resolve_user
 from cri_dockerd_py.errors import Unimplemented
 from cri_dockerd_py.model.sandbox import SandboxSpec
-from cri_dockerd_py.model.security import ProfileType, SecurityProfile
 
 SnapshotsOf = Callable[[str], Snapshots]
 
@@ -83,7 +82,7 @@ class SandboxPreparation:
                 userns_path=userns_path,
                 image_name=rootfs.image_name,
                 labels=selinux,
-                profiles=await _profiles(security.seccomp),
+                profiles=await asyncio.to_thread(read_profiles, security.seccomp, None),
             )
         )
         metadata = SandboxMetadata(sandbox_id, name, spec, netns_path, process_label=selinux.process)
@@ -123,12 +122,6 @@ class SandboxPreparation:
     def runtime_path(self, handler: str) -> str:
         """Return the shim that a handler has of its own, "" for the usual one."""
         return self._runtimes.handler(handler, "").config.runtime_path
-
-
-async def _profiles(seccomp: SecurityProfile | None) -> Profiles:
-    if seccomp is None or seccomp.kind is not ProfileType.LOCALHOST:
-        return Profiles()
-    return await asyncio.to_thread(read_profiles, seccomp, None)
 
 
 def _check_users(handler: Handler, facts: DaemonFacts) -> None:
